@@ -1,0 +1,257 @@
+"""The data contract: everything two programs must agree on before an action may reach a robot.
+
+Names, units, frames, gripper polarity, camera order and sizes, rate, chunk length, how each stream is normalised and
+with which statistics.  It is saved as ``contract.json`` beside every checkpoint and dataset and compared, never
+inferred.  A declaration that is missing is an error here, not an identity.
+
+Conventions: dataset and environment speak the contract's units; inside the library the gripper is 1 = open, 0 = closed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from costep.types import ActionSpec, ImageSpec, Normalisation, Stats
+
+FORMAT_VERSION = 1
+
+
+class ContractError(ValueError):
+    """A contract is incomplete, or two contracts disagree; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """The meaning of the proprioception vector, one name and unit per dimension."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    normalisation: Normalisation
+
+    @property
+    def dim(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A named agreement.  ``action_bounds`` clips what is sent to the robot, in environment units, or is None.
+
+    ``images`` is ordered: the policy reads the cameras in this order.  Statistics are None until a data set has been
+    measured; see ``with_statistics`` and ``statistics``.
+    """
+
+    name: str
+    action: ActionSpec
+    state: StateSpec
+    images: tuple[ImageSpec, ...]
+    chunk: int
+    action_bounds: tuple[float, float] | None
+    action_stats: Stats | None = None
+    state_stats: Stats | None = None
+
+    def __post_init__(self) -> None:
+        for stream, spec in (("action", self.action), ("state", self.state)):
+            _check_stream(stream, spec)
+        for stream in ("action", "state"):
+            _check_stats(stream, getattr(self, stream).dim, getattr(self, f"{stream}_stats"))
+        if self.action.gripper is not None and not 0 <= self.action.gripper < self.action.dim:
+            raise ContractError(
+                f"action.gripper is {self.action.gripper}, expected an index below {self.action.dim} or None"
+            )
+        if self.chunk < 1:
+            raise ContractError(f"chunk is {self.chunk}, expected at least 1 action per chunk")
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return tuple(image.name for image in self.images)
+
+    def with_statistics(self, action: Stats, state: Stats) -> Contract:
+        return dataclasses.replace(self, action_stats=action, state_stats=state)
+
+    def statistics(self, stream: str) -> Stats:
+        """Statistics of ``action`` or ``state``; missing ones raise, because an identity would be silently wrong."""
+        stats = getattr(self, f"{stream}_stats")
+        if stats is None:
+            kind = getattr(self, stream).normalisation
+            raise ContractError(
+                f"contract {self.name!r} normalises {stream} by {kind!r} but carries no {stream} statistics; "
+                "measure them on the training data (costep.data.cache.build_cache, then FrameCache.contract), "
+                f"or declare {stream}.normalisation = 'none'"
+            )
+        return stats
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format_version": FORMAT_VERSION, **_plain(self)}
+
+    def sha256(self) -> str:
+        """Digest of the canonical JSON, statistics included."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write ``contract.json`` atomically; ``path`` is a file or a directory."""
+        target = _file(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        os.replace(temporary, target)
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Contract:
+        source = _file(path)
+        if not source.exists():
+            raise ContractError(f"no data contract at {source}; every dataset and checkpoint carries a contract.json")
+        return cls.from_dict(json.loads(source.read_text()), str(source))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], source: str = "contract") -> Contract:
+        data = dict(data)
+        version = data.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise ContractError(f"{source}: format_version is {version}, this costep reads {FORMAT_VERSION}")
+        images = data.get("images")
+        return _build(
+            cls,
+            data,
+            source,
+            action=lambda d: _build(ActionSpec, d, f"{source}: action"),
+            state=lambda d: _build(StateSpec, d, f"{source}: state"),
+            images=lambda d: tuple(_build(ImageSpec, i, f"{source}: images") for i in images or ()),
+            action_stats=lambda d: d and _build(Stats, d, f"{source}: action_stats"),
+            state_stats=lambda d: d and _build(Stats, d, f"{source}: state_stats"),
+        )
+
+
+def compare(expected: Contract, actual: Contract, skip: tuple[str, ...] = ()) -> None:
+    """Raise a ContractError that lists every differing field, or return None.
+
+    ``skip`` names fields to leave out by prefix, e.g. ("action_stats", "state_stats") when one side is an environment.
+    """
+    want, have = _flat(expected.to_dict()), _flat(actual.to_dict())
+    missing = object()
+    lines = [
+        f"  {key}: expected {want.get(key, '<absent>')!r}, actual {have.get(key, '<absent>')!r}; {_fix(key)}"
+        for key in dict.fromkeys([*want, *have])
+        if want.get(key, missing) != have.get(key, missing) and not key.startswith(skip or ("\0",))
+    ]
+    if lines:
+        raise ContractError(
+            f"data contracts {expected.name!r} (expected) and {actual.name!r} (actual) differ "
+            f"in {len(lines)} field(s):\n" + "\n".join(lines)
+        )
+
+
+def measure(x: np.ndarray) -> Stats:
+    """Statistics of x (N, D), in float64; quantiles interpolate linearly."""
+    if len(x) == 0:
+        raise ContractError("cannot measure statistics of an empty stream")
+    x = np.asarray(x, np.float64)
+    q01, q99 = np.quantile(x, [0.01, 0.99], axis=0)
+    rows = (q01, q99, x.min(0), x.max(0), x.mean(0), x.std(0))
+    return Stats(*(tuple(row.tolist()) for row in rows), count=len(x))
+
+
+def desk(chunk: int = 8, pixels: int = 128) -> Contract:
+    """The embedded desk suite: LIBERO's action and state conventions, two cameras, 20 Hz.
+
+    Action: delta xyz (x 0.05 m), delta axis-angle (x 0.5 rad), gripper -1 open / +1 close, all in [-1, 1].
+    """
+    action = ActionSpec(
+        names=("dx", "dy", "dz", "drx", "dry", "drz", "gripper"),
+        units=("0.05 m",) * 3 + ("0.5 rad",) * 3 + ("command",),
+        frame="world",
+        kind="delta",
+        rotation="axis_angle",
+        gripper=6,
+        gripper_open=-1.0,
+        gripper_closed=1.0,
+        rate_hz=20.0,
+        normalisation="quantile",
+    )
+    state = StateSpec(
+        names=("x", "y", "z", "rx", "ry", "rz", "finger_left", "finger_right"),
+        units=("m",) * 3 + ("rad",) * 3 + ("m",) * 2,
+        normalisation="quantile",
+    )
+    images = (ImageSpec("agent", pixels, pixels), ImageSpec("wrist", pixels, pixels))
+    return Contract("desk", action, state, images, chunk, action_bounds=(-1.0, 1.0))
+
+
+CONTRACTS = {"desk": desk}  # name -> function; a plain dict, extended by the embodiments that are added here
+
+
+def named(name: str, **overrides: Any) -> Contract:
+    if name not in CONTRACTS:
+        raise ContractError(f"unknown contract {name!r}; known: {', '.join(sorted(CONTRACTS))}")
+    return CONTRACTS[name](**overrides)
+
+
+_FIXES = {
+    "action.gripper": "convert the gripper at the border, or load the checkpoint trained with this polarity",
+    "action_stats": "use the statistics saved with the checkpoint; never those of another dataset",
+    "state_stats": "use the statistics saved with the checkpoint; never those of another dataset",
+    "action.normalisation": "load a checkpoint whose normalisation is of this kind",
+    "state.normalisation": "load a checkpoint whose normalisation is of this kind",
+    "images": "render these cameras, in this order and size, and rebuild the frame cache",
+    "chunk": "set the policy's chunk to the contract's",
+    "action.rate_hz": "run the control loop at the contract's rate",
+}
+
+
+def _fix(key: str) -> str:
+    match = max((prefix for prefix in _FIXES if key.startswith(prefix)), key=len, default=None)
+    return f"fix: {_FIXES[match]}" if match else "fix: use the environment and checkpoint of one contract"
+
+
+def _check_stream(name: str, spec: ActionSpec | StateSpec) -> None:
+    if spec.normalisation not in get_args(Normalisation):
+        raise ContractError(
+            f"{name}.normalisation is {spec.normalisation!r}; declare one of {', '.join(get_args(Normalisation))}"
+        )
+    if len(spec.units) != len(spec.names):
+        raise ContractError(f"{name}: {len(spec.names)} names but {len(spec.units)} units; give one per dimension")
+
+
+def _check_stats(name: str, dim: int, stats: Stats | None) -> None:
+    if stats is not None and len(stats.q01) != dim:
+        raise ContractError(f"{name} statistics have {len(stats.q01)} dimensions, {name}.names has {dim}")
+
+
+def _build(cls: type, data: dict[str, Any], source: str, **parts: Any) -> Any:
+    """A dataclass from JSON: lists become tuples, every field must be declared and no other may be."""
+    names = [f.name for f in dataclasses.fields(cls)]
+    absent, unknown = [n for n in names if n not in data], [n for n in data if n not in names]
+    if absent or unknown:
+        raise ContractError(f"{source}: undeclared {absent or 'nothing'}, unknown {unknown or 'nothing'}; fix the file")
+    return cls(**{n: parts[n](data[n]) if n in parts else _tuples(data[n]) for n in names})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(dataclasses.asdict(value)))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists of dicts as dotted keys; lists of plain values stay whole."""
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        value = {str(i): v for i, v in enumerate(value)}
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, sub in value.items() for k, v in _flat(sub, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".json" else path / "contract.json"

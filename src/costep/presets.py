@@ -1,0 +1,206 @@
+"""The papers' policies as configurations, each at three sizes of the same classes.
+
+``full`` is the paper's model, ``small`` trains from scratch on one GPU, ``tiny`` learns on two CPU cores.  A preset is
+a function of nothing but its size; ``replace`` gives every ablation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from costep.config import (
+    Backbone,
+    BackboneSizes,
+    BeliefConfig,
+    BeliefGate,
+    Decoder,
+    Exits,
+    Flow,
+    Focus,
+    Head,
+    PolicyConfig,
+    Train,
+)
+
+Size = Literal["tiny", "small", "full"]
+
+TINY = BackboneSizes(
+    width=128, layers=6, heads=4, kv_heads=2, ffn=256, rope_theta=1e4, vocabulary=512, text_tokens=24,
+    pixels=128, patch=16, vision_width=128, vision_layers=3, vision_heads=4,
+)  # fmt: skip
+SMALL = BackboneSizes(
+    width=384, layers=12, heads=6, kv_heads=2, ffn=1024, rope_theta=1e4, vocabulary=512, text_tokens=24,
+    pixels=128, patch=16, vision_width=256, vision_layers=6, vision_heads=4,
+)  # fmt: skip
+QWEN3_VL_2B = BackboneSizes(
+    width=2048, layers=28, heads=16, kv_heads=8, ffn=6144, rope_theta=5e6, vocabulary=151_936, text_tokens=64,
+    pixels=256, patch=16, vision_width=1024, vision_layers=24, vision_heads=16,
+)  # fmt: skip
+PRISMATIC_05B = BackboneSizes()  # Qwen2.5-0.5B with DINOv2-L and SigLIP so400m
+MOLMO_7B = BackboneSizes(
+    width=3584, layers=28, heads=28, kv_heads=4, ffn=18_944, rope_theta=1e6, vocabulary=152_192, text_tokens=64,
+    pixels=336, patch=14, vision_width=1024, vision_layers=23, vision_heads=16,
+)  # fmt: skip
+
+
+def s2vla(size: Size = "full") -> PolicyConfig:
+    """S2-VLA: Qwen3-VL-2B, 24 SSGAA layers, one belief-gated layer in the middle (arXiv 2606.27872)."""
+    sizes, depth = _sizes(size, QWEN3_VL_2B), _step_depth(size)
+    head = Head(
+        fusion="sum", ffn_skip="inner", depth=depth, proprio_token=False,
+        vision_layer=4 if size == "full" else max(1, depth // 6), gate=BeliefGate(layers=(depth // 2,)),
+        **_head_width(size, 2048),
+    )  # fmt: skip
+    return PolicyConfig(
+        preset="s2vla", size=size, head=head,
+        backbone=Backbone(kind=_kind(size, "qwen3_vl"), sizes=sizes, image_tokens=_full(size, 64), **_queries(size)),
+        belief=BeliefConfig(mode="window", dim=_belief_dim(size)),
+        decoder=Decoder(loss="mse", reduction="step_sum"),
+        exits=Exits(probe=5) if size == "full" else Exits(),
+        train=_train(size, "all", 2e-5, 1e-4, warmup=5000),
+    )  # fmt: skip
+
+
+def focusvla(size: Size = "full") -> PolicyConfig:
+    """FocusVLA: cascaded attention, half of the patches, a gate per channel, raw values (arXiv 2603.28740)."""
+    focus = Focus(top_k_frac=0.5, gate="element", values="ds")
+    head = Head(depth=_step_depth(size), focus=focus, **_head_width(size, 896))
+    return PolicyConfig(
+        preset="focusvla",
+        size=size,
+        head=head,
+        backbone=_prismatic(size),
+        train=_train(size, "all", 2e-4, 2e-4),
+    )
+
+
+def vla_adapter(size: Size = "full") -> PolicyConfig:
+    """VLA-Adapter-Pro: one joint softmax, a scalar gate on the vision logits (baselines)."""
+    head = Head(
+        attention="mixed", fusion="joint", ffn_skip="inner", depth=_step_depth(size),
+        focus=Focus(gate="scalar_logit"), **_head_width(size, 896),
+    )  # fmt: skip
+    return PolicyConfig(
+        preset="vla_adapter",
+        size=size,
+        head=head,
+        backbone=_prismatic(size),
+        train=_train(size, "all", 2e-4, 2e-4),
+    )
+
+
+def oft(size: Size = "full") -> PolicyConfig:
+    """OpenVLA-OFT: parallel action queries, an MLP on the last layer's states (baselines)."""
+    backbone = replace(_prismatic(size), queries="per_slot", n_queries=8 * 7)
+    return PolicyConfig(
+        preset="oft", size=size, backbone=backbone, head=Head(kind="queries", depth=0),
+        decoder=Decoder(readout="mlp"), train=_train(size, "last", 2e-4, 2e-4),
+    )  # fmt: skip
+
+
+def a1_mlp(size: Size = "full") -> PolicyConfig:
+    """A1 with the MLP head: bidirectional Molmo-7B, H x A action queries, exits at quarter points."""
+    backbone = Backbone(
+        kind=_kind(size, "molmo"), sizes=_sizes(size, MOLMO_7B), queries="per_slot", n_queries=8 * 7,
+        attention="bidirectional",
+    )  # fmt: skip
+    return PolicyConfig(
+        preset="a1_mlp", size=size, backbone=backbone, head=Head(kind="queries", depth=0),
+        decoder=Decoder(readout="mlp"), exits=Exits(metric="cosine", norm="final"),
+        train=_a1_train(size),
+    )  # fmt: skip
+
+
+def a1_flow(size: Size = "full") -> PolicyConfig:
+    """A1 with the flow-matching expert: cached keys and values of Molmo-7B, truncated flow at exits."""
+    sizes = _sizes(size, MOLMO_7B)
+    flow = Flow() if size == "full" else Flow(width=sizes.width, ffn=2 * sizes.width)
+    return PolicyConfig(
+        preset="a1_flow", size=size, chunk=10 if size == "full" else 8,
+        backbone=Backbone(kind=_kind(size, "molmo"), sizes=sizes, queries="none", n_queries=0),
+        head=Head(kind="expert", depth=sizes.layers), decoder=Decoder(kind="flow", flow=flow),
+        exits=Exits(metric="cosine"), train=_a1_train(size),
+    )  # fmt: skip
+
+
+def composed(size: Size = "full") -> PolicyConfig:
+    """Belief-gated and focused, with exits: what no paper combined (rulings 1)."""
+    base = focusvla(size)
+    head = replace(base.head, gate=BeliefGate(layers=(base.head.depth // 2,)))
+    return replace(
+        base,
+        preset="composed",
+        head=head,
+        belief=BeliefConfig(mode="window", dim=_belief_dim(size)),
+    )
+
+
+PRESETS: dict[str, Callable[[Size], PolicyConfig]] = {
+    f.__name__: f for f in (s2vla, focusvla, a1_mlp, a1_flow, vla_adapter, oft, composed)
+}
+
+
+def preset(name: str, size: Size = "tiny") -> PolicyConfig:
+    """The named preset; an unknown name raises and lists what there is."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    if size not in ("tiny", "small", "full"):
+        raise ValueError(f"unknown size {size!r}; choose tiny, small or full")
+    return PRESETS[name](size)
+
+
+# ---- what the sizes have in common ---------------------------------------------------------------
+def _sizes(size: Size, full: BackboneSizes) -> BackboneSizes:
+    return {"tiny": TINY, "small": SMALL, "full": full}[size]
+
+
+def _kind(size: Size, full: str):
+    return full if size == "full" else "tiny"
+
+
+def _step_depth(size: Size) -> int:
+    return {"tiny": TINY.layers, "small": SMALL.layers, "full": 24}[size]
+
+
+def _head_width(size: Size, full: int) -> dict[str, int]:
+    width = {"tiny": TINY.width, "small": SMALL.width, "full": full}[size]
+    return {"width": width, "heads": 8 if size == "full" else 4}
+
+
+def _queries(size: Size) -> dict[str, int]:
+    return {"n_queries": {"tiny": 8, "small": 16, "full": 64}[size]}
+
+
+def _belief_dim(size: Size) -> int:
+    return {"tiny": 64, "small": 128, "full": 512}[size]
+
+
+def _full(size: Size, value: int) -> int | None:
+    return value if size == "full" else None
+
+
+def _prismatic(size: Size) -> Backbone:
+    return Backbone(
+        kind=_kind(size, "prismatic"), sizes=_sizes(size, PRISMATIC_05B), train="lora" if size == "full" else "full",
+        **_queries(size),
+    )  # fmt: skip
+
+
+def _train(
+    size: Size, supervision, lr_backbone: float, lr_head: float, warmup: int = 1000
+) -> Train:
+    """The paper's rates at full size; from scratch, one rate for backbone and head."""
+    if size == "full":
+        return Train(
+            exit_supervision=supervision, lr_backbone=lr_backbone, lr_head=lr_head, warmup=warmup
+        )
+    rate = {"tiny": 1e-3, "small": 5e-4}[size]
+    return Train(exit_supervision=supervision, lr_backbone=rate, lr_head=rate, warmup=200)
+
+
+def _a1_train(size: Size) -> Train:
+    base = _train(size, "random", 5e-6, 5e-5, warmup=2000)
+    base = replace(base, exit_sampling="all_layers")
+    return replace(base, freeze_steps=1000) if size == "full" else base
