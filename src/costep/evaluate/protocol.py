@@ -54,12 +54,16 @@ class Protocol:
         for name in ("tasks", "seeds", "cameras"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"protocol.{name} needs distinct entries and at least one: {values}")
+                raise ValueError(
+                    f"protocol.{name} needs distinct entries and at least one: {values}"
+                )
         for name in ("max_steps", "n_action_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"protocol.{name} must be at least 1, got {getattr(self, name)}")
         if not (self.env_genuine and self.assets_genuine) and not self.deviations:
-            raise ValueError("protocol.deviations must say what stands in for the genuine benchmark")
+            raise ValueError(
+                "protocol.deviations must say what stands in for the genuine benchmark"
+            )
 
     def episodes(self) -> Iterator[tuple[str, int]]:
         """All (task, seed) pairs, task by task."""
@@ -75,7 +79,9 @@ class Protocol:
     def from_json(cls, values: Mapping[str, Any]) -> Protocol:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown protocol fields {unknown}; this version knows {sorted(known)}")
+            raise ValueError(
+                f"unknown protocol fields {unknown}; this version knows {sorted(known)}"
+            )
         return cls(**values)
 
     def save(self, path: Path) -> None:
@@ -125,7 +131,7 @@ def installed_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on: processor, cores, memory-free facts only."""
+    """What the numbers were measured on: processor, cores, and how busy the machine was."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -104,7 +104,11 @@ class Score:
         return f"{self.rate:.1%} ({self.successes}/{self.trials}, 95 % {i.low:.1%} to {i.high:.1%})"
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "rate": self.rate, "interval": [self.interval.low, self.interval.high]}
+        return {
+            **asdict(self),
+            "rate": self.rate,
+            "interval": [self.interval.low, self.interval.high],
+        }
 
 
 @dataclass(frozen=True)
