@@ -42,7 +42,7 @@ def test_episodes_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "field, value, message",
+    ("field", "value", "message"),
     [
         ("seeds", (), "seeds"),
         ("seeds", (1, 1), "distinct"),

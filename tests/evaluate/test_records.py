@@ -31,7 +31,8 @@ def test_a_line_is_readable_json_and_comes_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "run" / "episodes.jsonl"
     store.append(path, FULL)
     values = json.loads(path.read_text())
-    assert values["ms_p50"] == 20.0 and values["queries"] == 3
+    assert values["ms_p50"] == 20.0
+    assert values["queries"] == 3
     assert values["mean_layers_run"] == pytest.approx(20 / 3)
     assert store.read(path) == [FULL]
 
@@ -73,7 +74,8 @@ def test_summary_counts_tasks_depth_and_latency() -> None:
     shallow = EpisodeRecord("bowl", 1, ms=(40.0,), layers_run=(2,), layers_total=8, steps=9)
     broken = EpisodeRecord("bowl", 2, error="boom")
     s = summarise([FULL, shallow, broken])
-    assert s.overall == Score(1, 2) and s.errors == 1
+    assert s.overall == Score(1, 2)
+    assert s.errors == 1
     assert s.tasks == {"stack": Score(1, 1), "bowl": Score(0, 1)}
     assert s.layers_saved == pytest.approx(1 - (4 + 8 + 8 + 2) / 32)
     assert s.layers_saved_interval.low <= s.layers_saved <= s.layers_saved_interval.high
@@ -84,7 +86,9 @@ def test_summary_counts_tasks_depth_and_latency() -> None:
 
 def test_summary_of_a_control_has_no_depth() -> None:
     s = summarise([EpisodeRecord("t", 0, success=True, steps=3)])
-    assert s.layers_saved is None and s.ms_p50 is None and s.overall.rate == 1.0
+    assert s.layers_saved is None
+    assert s.ms_p50 is None
+    assert s.overall.rate == 1.0
 
 
 def test_score_reads_well() -> None:

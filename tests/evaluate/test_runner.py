@@ -38,21 +38,27 @@ def test_runs_every_pair_once_and_reports(tmp_path: Path, fake_agent, fake_env) 
         tmp_path,
         progress=lambda record, done, total: seen.append((record.key, done, total)),
     )
-    assert log == list(PROTOCOL.episodes()) and agent.resets == [0, 1, 2, 3] * 2
-    assert s.overall.successes == 4 and s.overall.trials == 8
+    assert log == list(PROTOCOL.episodes())
+    assert agent.resets == [0, 1, 2, 3] * 2
+    assert s.overall.successes == 4
+    assert s.overall.trials == 8
     assert seen[-1] == (("bowl", 3), 8, 8)
     saved = json.loads((tmp_path / "summary.json").read_text())
-    assert saved["episodes"] == 8 and saved["protocol"]["seeds"] == [0, 1, 2, 3]
+    assert saved["episodes"] == 8
+    assert saved["protocol"]["seeds"] == [0, 1, 2, 3]
     record = store.read(tmp_path / "episodes.jsonl")[0]
-    assert record.steps == 5 and record.queries == 2  # success stops the episode
-    assert record.layers_run == (8, 4) and record.exit_layers == (7, 3)
+    assert record.steps == 5
+    assert record.queries == 2
+    assert record.layers_run == (8, 4)
+    assert record.exit_layers == (7, 3)
     assert record.discrepancies[1] == {2: pytest.approx(0.4), 5: None}
 
 
 def test_max_steps_ends_a_hopeless_episode(tmp_path: Path, fake_agent, fake_env) -> None:
     evaluate(fake_agent(), fake_env, PROTOCOL, tmp_path)
     by_key = {r.key: r for r in store.read(tmp_path / "episodes.jsonl")}
-    assert by_key["stack", 1].steps == 12 and not by_key["stack", 1].success
+    assert by_key["stack", 1].steps == 12
+    assert not by_key["stack", 1].success
 
 
 def test_an_interrupted_run_continues(tmp_path: Path, fake_agent, fake_env) -> None:
@@ -76,12 +82,13 @@ def test_another_protocol_is_refused(tmp_path: Path, fake_agent, fake_env) -> No
 
 
 def test_exceptions_fail_the_run_and_are_retried(tmp_path: Path, fake_agent, fake_env) -> None:
-    with pytest.raises(EvaluationError, match="2 of 8.*'stack', seed 2.*arm fell off"):
+    with pytest.raises(EvaluationError, match=r"2 of 8.*'stack', seed 2.*arm fell off"):
         evaluate(fake_agent(broken_on=2), fake_env, PROTOCOL, tmp_path)
     assert not (tmp_path / "summary.json").exists()
     assert len(store.read(tmp_path / "episodes.jsonl")) == 8  # the others were still run
     s = evaluate(fake_agent(), fake_env, PROTOCOL, tmp_path)
-    assert s.errors == 0 and s.overall.trials == 8
+    assert s.errors == 0
+    assert s.overall.trials == 8
 
 
 def test_environments_are_closed(tmp_path: Path, fake_agent, fake_env) -> None:
@@ -92,7 +99,8 @@ def test_environments_are_closed(tmp_path: Path, fake_agent, fake_env) -> None:
         return made[-1]
 
     evaluate(fake_agent(), make, PROTOCOL, tmp_path)
-    assert [e.task for e in made] == ["stack", "bowl"] and all(e.closed for e in made)
+    assert [e.task for e in made] == ["stack", "bowl"]
+    assert all(e.closed for e in made)
 
 
 def test_recordings_choose_the_same_episodes_and_round_trip(
@@ -104,20 +112,26 @@ def test_recordings_choose_the_same_episodes_and_round_trip(
     assert names[0] == names[1] == ["bowl-0.npz", "bowl-3.npz", "stack-0.npz", "stack-3.npz"]
 
     r = Recording.load(recording_path(tmp_path / "a", "stack", 3))
-    assert r.frames["wrist"].shape == (13, 16, 16, 3) and r.actions.shape == (12, 7)
-    assert r.query_steps.tolist() == [0, 4, 8] and [r.query_at(s) for s in (0, 3, 4, 11)] == [
+    assert r.frames["wrist"].shape == (13, 16, 16, 3)
+    assert r.actions.shape == (12, 7)
+    assert r.query_steps.tolist() == [0, 4, 8]
+    assert [r.query_at(s) for s in (0, 3, 4, 11)] == [
         0,
         0,
         1,
         2,
     ]
-    assert r.gates[6].shape == (3, 3) and r.kept[3].shape == (3, 32)
-    assert np.isnan(r.discrepancies[5][1]) and r.seconds == pytest.approx(0.6)
+    assert r.gates[6].shape == (3, 3)
+    assert r.kept[3].shape == (3, 32)
+    assert np.isnan(r.discrepancies[5][1])
+    assert r.seconds == pytest.approx(0.6)
     again = tmp_path / "again.npz"
     r.save(again)
     assert np.array_equal(Recording.load(again).frames["agent"], r.frames["agent"])
     control = Recording.load(recording_path(tmp_path / "b", "stack", 3))
-    assert control.query_at(5) is None and control.gates == {} and control.layers_total == 0
+    assert control.query_at(5) is None
+    assert control.gates == {}
+    assert control.layers_total == 0
 
 
 def test_random_agent_is_seeded_per_episode() -> None:
@@ -125,7 +139,8 @@ def test_random_agent_is_seeded_per_episode() -> None:
     agent.reset(5)
     first = agent.act({}, "")[0]
     agent.reset(5)
-    assert np.array_equal(first, agent.act({}, "")[0]) and np.abs(first).max() <= 1
+    assert np.array_equal(first, agent.act({}, "")[0])
+    assert np.abs(first).max() <= 1
     agent.reset(6)
     assert not np.array_equal(first, agent.act({}, "")[0])
 
@@ -137,7 +152,8 @@ def test_comparison_pairs_by_seed_not_by_order(tmp_path: Path, fake_agent, fake_
     flipped = [replace(r, success=not r.success) for r in reversed(a)]
     c = compare(a, flipped[:6])
     assert (c.table.only_a, c.table.only_b, c.table.both, c.unpaired) == (3, 3, 0, 2)
-    assert c.p_value == 1.0 and c.a.trials == 6
+    assert c.p_value == 1.0
+    assert c.a.trials == 6
     assert "3 that" in c.sentence("full depth", "early exit")
     broken = [replace(a[0], error="boom"), *a[1:]]
     assert compare(broken, a).table.total == 7

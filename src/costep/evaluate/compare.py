@@ -66,7 +66,7 @@ class Comparison:
 
 
 def compare(a: Iterable[EpisodeRecord], b: Iterable[EpisodeRecord]) -> Comparison:
-    """Pair two runs by (task, seed); episodes that errored or that only one run has are left out."""
+    """Pair two runs by (task, seed); leaves out errors and episodes that only one run has."""
     left = {r.key: r.success for r in a if r.error is None}
     right = {r.key: r.success for r in b if r.error is None}
     common = [key for key in left if key in right]

@@ -1,9 +1,9 @@
 """What exactly was evaluated: a frozen ``Protocol``, saved verbatim beside every result.
 
 Success rates of robot policies move by tens of points with conventions that nobody wrote down:
-which initial states, how many steps, how many actions of a chunk are executed, which cameras. So the
-episodes are an explicit list of (task, seed) pairs; two runs with the same list start from the same
-states and can be compared pair by pair. Nothing here runs anything.
+which initial states, how many steps, how many actions of a chunk are executed, which cameras. So
+the episodes are an explicit list of (task, seed) pairs; two runs with the same list start from the
+same states and can be compared pair by pair. Nothing here runs anything.
 """
 
 from __future__ import annotations
@@ -54,16 +54,12 @@ class Protocol:
         for name in ("tasks", "seeds", "cameras"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
-                raise ValueError(
-                    f"protocol.{name} needs distinct entries and at least one: {values}"
-                )
+                raise ValueError(f"protocol.{name} needs distinct entries, at least one: {values}")
         for name in ("max_steps", "n_action_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"protocol.{name} must be at least 1, got {getattr(self, name)}")
         if not (self.env_genuine and self.assets_genuine) and not self.deviations:
-            raise ValueError(
-                "protocol.deviations must say what stands in for the genuine benchmark"
-            )
+            raise ValueError("protocol.deviations must say what stands in for the genuine parts")
 
     def episodes(self) -> Iterator[tuple[str, int]]:
         """All (task, seed) pairs, task by task."""
@@ -79,9 +75,7 @@ class Protocol:
     def from_json(cls, values: Mapping[str, Any]) -> Protocol:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(
-                f"unknown protocol fields {unknown}; this version knows {sorted(known)}"
-            )
+            raise ValueError(f"unknown protocol fields {unknown}; known are {sorted(known)}")
         return cls(**values)
 
     def save(self, path: Path) -> None:

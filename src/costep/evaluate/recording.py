@@ -63,13 +63,14 @@ class Recording:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
         with temporary.open("wb") as handle:
-            np.savez_compressed(handle, **self._arrays())
+            arrays: dict[str, Any] = self._arrays()
+            np.savez_compressed(handle, **arrays)
         os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> Recording:
         plain: dict[str, Any] = {}
-        nested: dict[str, dict[Any, np.ndarray]] = {"frames": {}, **{k: {} for k in PER_LAYER}}
+        nested: dict[str, Any] = {"frames": {}, **{k: {} for k in PER_LAYER}}
         with np.load(path, allow_pickle=False) as file:
             plain.update(json.loads(str(file["about"])))
             for name in file.files:

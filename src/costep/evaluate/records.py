@@ -72,7 +72,8 @@ class EpisodeRecord:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EpisodeRecord:
         known = {f.name for f in fields(cls)}
-        kept = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        kept: dict[str, Any] = {k: v for k, v in values.items() if k in known}
+        kept |= {k: tuple(v) for k, v in kept.items() if isinstance(v, list)}
         kept["gates"] = tuple(
             {int(layer): tuple(g) for layer, g in row.items()} for row in kept.get("gates", ())
         )

@@ -42,7 +42,7 @@ def evaluate(
     video_every: int = 0,
     progress: Progress | None = None,
 ) -> Summary:
-    """Run all episodes of ``protocol`` that ``out_dir`` does not hold yet, and summarise all of them.
+    """Run the episodes of ``protocol`` that ``out_dir`` does not hold yet, and summarise all.
 
     make_env: task -> Gymnasium environment with ``task_description``, observations
     ``{"pixels": {camera: uint8 HWC}, ...}`` and ``info["is_success"]``.  video_every: record every
@@ -93,8 +93,8 @@ def _conclude(out: Path, protocol: Protocol) -> Summary:
         first = failed[0]
         raise EvaluationError(
             f"{len(failed)} of {len(protocol)} episodes raised an exception; the first was "
-            f"{first.task!r}, seed {first.seed}: {first.error}. No result was written; mend the cause "
-            "and run the same command again: finished episodes are kept, these are repeated."
+            f"{first.task!r}, seed {first.seed}: {first.error}. No result was written; mend the "
+            "cause and run the same command again: finished episodes are kept, these are repeated."
         )
     summary = store.summarise(records)
     values = {**summary.to_json(), "protocol": protocol.to_json(), "machine": machine()}

@@ -4,7 +4,7 @@ A success rate without an interval says little: 19 of 20 is anything from 76 % t
 cover what robot evaluations need:
 
 - ``wilson``          interval of one success rate (Wilson 1927, the score interval),
-- ``mcnemar``         exact test of two policies on the *same* episodes (McNemar 1947, binomial form),
+- ``mcnemar``         exact test of two policies on the *same* episodes (McNemar 1947, binomial),
 - ``newcombe_paired`` interval of the difference of those two rates (Newcombe 1998, method 10),
 - ``bootstrap_ratio`` percentile interval of a ratio of sums, resampling whole episodes.
 
@@ -123,7 +123,7 @@ def bootstrap_mean(
     values: Sequence[float], level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
     """Seeded percentile bootstrap of the mean."""
-    return bootstrap_ratio(values, np.ones(len(values)), level, resamples, seed)
+    return bootstrap_ratio(values, [1.0] * len(values), level, resamples, seed)
 
 
 def bootstrap_ratio(
