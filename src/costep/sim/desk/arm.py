@@ -16,7 +16,7 @@ import numpy as np
 JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 FINGERS = ("finger_left", "finger_right")
 OPEN = 0.04  # metres each finger travels
-HOME = np.array([0.0, -0.2955, 0.0, -2.6555, 0.0, 2.36, 0.7854])  # eef above the near workspace, pointing down
+HOME = np.array([0.0, -0.216, 0.0, -2.6207, 0.0, 2.4047, 0.7854])  # eef at (0.42, 0, 0.22), pointing down
 
 _X90, _X270 = (0.70710678, 0.70710678, 0, 0), (0.70710678, -0.70710678, 0, 0)
 _WHITE, _GREY, _DARK = (0.93, 0.93, 0.95, 1), (0.55, 0.57, 0.62, 1), (0.13, 0.13, 0.15, 1)
@@ -70,7 +70,7 @@ def add_arm(spec: mujoco.MjSpec, gripper: bool = True) -> None:
 def _add_hand(spec: mujoco.MjSpec, flange: mujoco.MjsBody, gripper: bool) -> None:
     hand = flange.add_body(name="hand", pos=[0, 0, 0.107], quat=[0.92387953, 0, 0, -0.38268343], gravcomp=1)
     hand.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.03, 0.085, 0.032], pos=[0, 0, 0.03], mass=0.6, rgba=_GREY,
+        type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.025, 0.08, 0.032], pos=[0, 0, 0.028], mass=0.6, rgba=_GREY,
         **ROBOT_BITS,
     )  # fmt: skip
     hand.add_site(name="eef", pos=[0, 0, 0.1034], size=[0.002] * 3, group=4)

@@ -1,0 +1,106 @@
+"""One demonstration: the expert acts, what it did and what it would have done are both written down.
+
+With `noise`, short bursts of a random offset push the arm off the expert's path while it moves freely; the executed
+action then differs from the recorded label, which is the expert's clean action for the state it finds itself in. That
+teaches recovery (DART, Laskey et al. 2017, with bursts in place of independent noise). Failures are dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from costep.sim.desk.env import DeskEnv
+from costep.sim.desk.expert import Expert
+from costep.sim.desk.scene import CAMERAS
+
+log = logging.getLogger(__name__)
+NOISY_STAGES = ("approach", "descend", "transport")
+BURST_CHANCE, BURST_STEPS = 0.08, (3, 6)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """N steps: pictures and state before each action; `action` is the expert's label, `executed` what was done."""
+
+    task: str
+    instruction: str
+    seed: int
+    success: bool
+    images: dict[str, np.ndarray]  # camera -> (N, H, W, 3) uint8; empty without images
+    state: np.ndarray  # (N, 8) float32
+    action: np.ndarray  # (N, 7) float32
+    executed: np.ndarray  # (N, 7) float32
+    stages: tuple[str, ...]  # N names
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+class Bursts:
+    """A random walk of pushes: mostly zero, now and then the same offset for a few steps."""
+
+    def __init__(self, scale: float, rng: np.random.Generator) -> None:
+        self._scale, self._rng = scale, rng
+        self._left, self._offset = 0, np.zeros(7)
+
+    def __call__(self, stage: str) -> np.ndarray:
+        """(7,) to add to the action; zero where contact matters, and never on the gripper."""
+        if self._scale == 0 or stage not in NOISY_STAGES:
+            self._left = 0
+            return np.zeros(7)
+        if self._left == 0 and self._rng.random() < BURST_CHANCE:
+            self._left = int(self._rng.integers(*BURST_STEPS))
+            self._offset[:3] = self._scale * self._rng.normal(0, 1, 3)
+            self._offset[5] = 0.3 * self._scale * self._rng.normal()
+        self._left = max(0, self._left - 1)
+        return self._offset.copy() if self._left else np.zeros(7)
+
+
+def run_expert(env: DeskEnv, seed: int, noise: float = 0.0) -> Episode:
+    """Roll the expert out in `env` from `seed`, successful or not."""
+    observation, info = env.reset(seed=seed)
+    expert, bursts = Expert(env), Bursts(noise, np.random.default_rng([seed, 1]))
+    pictures: dict[str, list] = {camera: [] for camera in CAMERAS if env.unwrapped.images}
+    states, labels, executed, stages = [], [], [], []
+    done = False
+    while not done:
+        label = expert.act()
+        action = np.clip(label + bursts(expert.stage), -1, 1).astype(np.float32)
+        for camera, frames in pictures.items():
+            frames.append(observation["pixels"][camera])
+        states.append(observation["agent_pos"])
+        labels.append(label)
+        executed.append(action)
+        stages.append(expert.stage)
+        observation, _, terminated, truncated, info = env.step(action)
+        done = terminated or truncated
+    return Episode(
+        task=env.unwrapped.task, instruction=env.unwrapped.task_description, seed=seed, success=info["is_success"],
+        images={camera: np.stack(frames) for camera, frames in pictures.items()}, state=np.stack(states),
+        action=np.stack(labels), executed=np.stack(executed), stages=tuple(stages),
+    )  # fmt: skip
+
+
+def collect_episode(
+    task: str | DeskEnv, seed: int, noise: float = 0.0, images: bool = True
+) -> Episode | None:
+    """One successful demonstration, or None when the expert failed (logged).
+
+    `task` is an id, or an environment to reuse (then `images` is the environment's). `noise` is in action units.
+    """
+    env = DeskEnv(task, images=images) if isinstance(task, str) else task
+    try:
+        episode = run_expert(env, seed, noise)
+    finally:
+        if isinstance(task, str):
+            env.close()
+    if episode.success:
+        return episode
+    log.warning(
+        "dropped %s seed %d: expert not done after %d steps, last stage %r",
+        episode.task, seed, len(episode), episode.stages[-1],
+    )  # fmt: skip
+    return None

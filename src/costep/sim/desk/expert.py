@@ -1,0 +1,135 @@
+"""Scripted experts: an action from the present state alone, so that a picture can teach it.
+
+A task's plan names where the hand should be now (`Move`); `act` turns that into an action by a proportional servo.
+Plans keep no timers and no memory: which stage it is follows from where things are, so a slip or a push simply leads
+back to the stage that fits. Hovering, descending, lifting and lowering are one funnel: the further the hand is from
+the right place sideways, the higher it should be, and the lower it still is, the slower it goes sideways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from costep.sim.desk.controller import MOVE, TURN
+from costep.sim.desk.objects import Thing
+from costep.sim.desk.world import World
+
+if TYPE_CHECKING:
+    from costep.sim.desk.env import DeskEnv
+
+GAIN, TURN_GAIN, SPEED = 0.4, 0.4, 0.6
+CLEAR = 0.07  # metres between the hand and a thing that it has left
+HOVER, SLOPE, ALIGNED = 0.11, 6.0, 0.007  # height of the funnel (m), its slope, and its flat bottom (m)
+
+
+@dataclass(frozen=True)
+class Move:
+    """What the hand should do now: a place (m), a yaw (rad), fingers closed or open, top speed (of full action)."""
+
+    stage: str
+    position: np.ndarray
+    yaw: float = 0.0
+    close: bool = False
+    speed: float = SPEED
+
+
+class Expert:
+    """Acts from privileged state; `stage` names what the last action was for."""
+
+    def __init__(self, env: DeskEnv) -> None:
+        self._env = env.unwrapped
+        self.stage = ""
+
+    def act(self) -> np.ndarray:
+        """(7,) float32 in [-1, 1] for the present state."""
+        world = self._env.world
+        move = self._env.scene_task.plan(world)
+        self.stage = move.stage
+        return servo(world, move)
+
+
+def servo(world: World, move: Move) -> np.ndarray:
+    """Proportional in position and orientation (hand pointing down at the move's yaw), bounded, straight lines."""
+    shift = _bounded(GAIN / MOVE * (move.position - world.eef), move.speed)
+    turn = _bounded(TURN_GAIN / TURN * _turn_to(world, move.yaw), 0.5)
+    return np.concatenate([shift, turn, [1.0 if move.close else -1.0]]).astype(np.float32)
+
+
+def _bounded(vector: np.ndarray, limit: float) -> np.ndarray:
+    return vector * min(1.0, limit / max(float(np.linalg.norm(vector)), 1e-9))
+
+
+def _turn_to(world: World, yaw: float) -> np.ndarray:
+    """World-frame rotation vector from the hand's orientation to pointing down at `yaw` (small-angle cross product)."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    wanted = np.array([[cos, sin, 0], [sin, -cos, 0], [0, 0, -1.0]])
+    return 0.5 * np.cross(world.eef_matrix.T, wanted.T).sum(axis=0)
+
+
+# --- skills: pure functions of the world ---
+def pick_and_place(world: World, thing: Thing, goal: np.ndarray, placed: bool) -> Move:
+    """Bring the thing's centre to `goal` (3,) and let go; once `placed` and let go of, rise.
+
+    `goal` is where the fingers open, already inside the region that `placed` accepts, so that a falling thing is
+    never mistaken for a lost one.
+    """
+    if world.holds(thing):
+        return _carry(world, thing, goal)
+    return let_go(world, thing) if placed else _pick(world, thing)
+
+
+def _pick(world: World, thing: Thing) -> Move:
+    position, yaw = world.position(thing.name), _quarter(world.yaw(thing.name))
+    sideways = float(np.linalg.norm((position - world.eef)[:2])) + 0.05 * abs(yaw - world.eef_yaw)
+    above = float(world.eef[2] - position[2])
+    if sideways < 2 * ALIGNED and above < 0.008:
+        return Move("grasp", position, yaw, close=True, speed=0.15)
+    rise = funnel(sideways)
+    return Move(
+        "approach" if rise > 0.5 * HOVER else "descend", _through(world, position, rise), yaw
+    )
+
+
+def _carry(world: World, thing: Thing, goal: np.ndarray) -> Move:
+    offset = goal - world.position(thing.name)
+    sideways = float(np.linalg.norm(offset[:2]))
+    target = world.eef + offset
+    if sideways < 2 * ALIGNED and offset[2] > -0.008:
+        return Move("release", world.eef, world.eef_yaw)
+    rise = funnel(sideways)
+    stage = "lower" if rise < 0.5 * HOVER else "lift" if offset[2] + rise > 0.04 else "transport"
+    return Move(stage, _through(world, target, rise), close=True)
+
+
+def let_go(world: World, thing: Thing) -> Move:
+    """Open the fingers where they are, then rise above the thing."""
+    if world.gap < 0.065 and near(world, thing):
+        return Move("release", world.eef, world.eef_yaw)
+    above = np.array([*world.eef[:2], world.position(thing.name)[2] + HOVER])
+    return Move("retreat", above, world.eef_yaw)
+
+
+def near(world: World, thing: Thing) -> bool:
+    """The hand has not left the thing yet."""
+    return bool(np.linalg.norm(world.eef - world.position(thing.name)) < CLEAR)
+
+
+def funnel(sideways: float) -> float:
+    """How high above its goal the hand should be when it is this far off sideways (both metres)."""
+    return float(np.clip(SLOPE * (sideways - ALIGNED), 0.0, HOVER))
+
+
+def _through(world: World, goal: np.ndarray, rise: float) -> np.ndarray:
+    """The next place on the way to `goal`: up to the funnel first, sideways only as far as the height allows."""
+    target = goal + (0, 0, rise)
+    missing = max(0.0, float(target[2] - world.eef[2]) - 0.02)
+    target[:2] = world.eef[:2] + (goal - world.eef)[:2] * np.clip(1 - missing / 0.05, 0.0, 1.0)
+    return target
+
+
+def _quarter(angle: float) -> float:
+    """The same block's face nearest to yaw 0: angles modulo a quarter turn."""
+    return float((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)

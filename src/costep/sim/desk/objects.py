@@ -1,0 +1,103 @@
+"""Things on the desk, all from boxes, cylinders, spheres and capsules; sizes in metres.
+
+Movable things are free bodies whose joint has the body's name. Receptacles are fixed to the desk and moved at reset by
+editing `model.body_pos`. Everything is forgiving on purpose: wide mouths, low walls, friction that holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from costep.sim.desk.scene import HIDDEN, OBJECT_BITS
+
+COLOURS = {
+    "red": (0.85, 0.10, 0.10),
+    "green": (0.10, 0.62, 0.18),
+    "blue": (0.10, 0.25, 0.85),
+    "yellow": (0.95, 0.82, 0.08),
+}
+_BOX, _CYLINDER, _SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE
+_GRIP = {"friction": [1.0, 0.01, 0.001], "condim": 4}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A movable object: `width` is what the fingers close on, `half_height` lifts its centre off the desk."""
+
+    name: str
+    width: float = 0.04
+    half_height: float = 0.02
+
+
+def add_block(spec: mujoco.MjSpec, name: str, size: tuple[float, float, float] = (0.02, 0.02, 0.02)) -> Thing:
+    _free(spec, name, type=_BOX, size=size, mass=0.05, **_GRIP)
+    return Thing(name, 2 * size[1], size[2])
+
+
+def add_can(spec: mujoco.MjSpec, name: str, radius: float = 0.021, half_height: float = 0.03) -> Thing:
+    _free(spec, name, type=_CYLINDER, size=[radius, half_height, 0], mass=0.06, **_GRIP)
+    return Thing(name, 2 * radius, half_height)
+
+
+def add_ball(spec: mujoco.MjSpec, name: str, radius: float = 0.022) -> Thing:
+    _free(spec, name, type=_SPHERE, size=[radius, 0, 0], mass=0.04, condim=6, friction=[1.0, 0.02, 0.01])
+    return Thing(name, 2 * radius, radius)
+
+
+def _free(spec: mujoco.MjSpec, name: str, **geom: object) -> None:
+    body = spec.worldbody.add_body(name=name)
+    body.add_freejoint(name=name)
+    body.add_geom(name=name, rgba=[0.5, 0.5, 0.5, 1], **OBJECT_BITS, **geom)
+
+
+BOWL_RADIUS, BOWL_HEIGHT, BOWL_FLOOR = 0.068, 0.032, 0.005
+
+
+def add_bowl(spec: mujoco.MjSpec, name: str = "bowl", colour: tuple[float, ...] = (0.93, 0.92, 0.90)) -> None:
+    """A round bowl, 14 cm wide: a disc and a ring of twelve boxes."""
+    body = spec.worldbody.add_body(name=name)
+    _disc(body, BOWL_RADIUS, BOWL_FLOOR, [c * 0.8 for c in colour])
+    for angle in np.arange(12) * np.pi / 6:
+        centre = [BOWL_RADIUS * np.cos(angle), BOWL_RADIUS * np.sin(angle), BOWL_HEIGHT / 2]
+        size = [0.003, BOWL_RADIUS * np.tan(np.pi / 12) + 0.001, BOWL_HEIGHT / 2]
+        _wall(body, _BOX, size, centre, colour, euler=[0, 0, angle])
+
+
+PLATE_RADIUS, PLATE_HEIGHT = 0.07, 0.01
+
+
+def add_plate(spec: mujoco.MjSpec, name: str = "plate", colour: tuple[float, ...] = (0.93, 0.92, 0.90)) -> None:
+    """A flat plate, 14 cm wide: a disc with a slightly raised inner disc of another shade."""
+    body = spec.worldbody.add_body(name=name)
+    _disc(body, PLATE_RADIUS, PLATE_HEIGHT, colour)
+    _picture(body, [0.05, 0.0005, 0], [0, 0, PLATE_HEIGHT], [c * 0.75 for c in colour])
+
+
+BASKET_HALF, BASKET_HEIGHT = 0.08, 0.045
+
+
+def add_basket(spec: mujoco.MjSpec, name: str = "basket", colour: tuple[float, ...] = (0.55, 0.36, 0.2)) -> None:
+    """A square basket, 16 cm wide, open at the top."""
+    body = spec.worldbody.add_body(name=name)
+    _wall(body, _BOX, [BASKET_HALF, BASKET_HALF, 0.0025], [0, 0, 0.0025], [c * 0.75 for c in colour])
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        size = [0.004 if x else BASKET_HALF, 0.004 if y else BASKET_HALF, BASKET_HEIGHT / 2]
+        _wall(body, _BOX, size, [x * BASKET_HALF, y * BASKET_HALF, BASKET_HEIGHT / 2], colour)
+
+
+def _disc(body, radius, height, colour) -> None:  # noqa: ANN001
+    """A round floor to look at, and a square one inside it to touch: boxes on boxes rest on four points."""
+    _picture(body, [radius, height / 2, 0], [0, 0, height / 2], colour)
+    half = radius * 0.8
+    body.add_geom(type=_BOX, size=[half, half, height / 2], pos=[0, 0, height / 2], group=HIDDEN, **OBJECT_BITS)
+
+
+def _picture(body, size, pos, colour) -> None:  # noqa: ANN001
+    body.add_geom(type=_CYLINDER, size=size, pos=pos, rgba=[*colour, 1], contype=0, conaffinity=0)
+
+
+def _wall(body, kind, size, pos, colour, **more) -> None:  # noqa: ANN001, ANN003
+    body.add_geom(type=kind, size=size, pos=pos, rgba=[*colour, 1], **OBJECT_BITS, **more)

@@ -1,0 +1,112 @@
+"""The simulated world as tasks and experts see it: positions by name, what the gripper holds, what is at rest.
+
+All of it is privileged state (metres, world frame); a policy sees only pictures and the eight proprioceptive numbers
+of `World.proprioception`.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from costep.sim.desk.arm import FINGERS, HOME, JOINTS
+from costep.sim.desk.objects import COLOURS, Thing
+
+
+class World:
+    """A model, its data, and names instead of indices."""
+
+    def __init__(self, spec: mujoco.MjSpec) -> None:
+        self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+        self._joints = np.array([self.model.joint(name).qposadr[0] for name in JOINTS])
+        self._fingers = np.array([self.model.joint(name).qposadr[0] for name in FINGERS])
+        self._eef = self.model.site("eef").id
+
+    # --- the arm ---
+    @property
+    def joints(self) -> np.ndarray:
+        """Seven joint angles."""
+        return self.data.qpos[self._joints]
+
+    @property
+    def fingers(self) -> np.ndarray:
+        """Two finger positions, (+q, -q); (0.04, -0.04) is open."""
+        return self.data.qpos[self._fingers]
+
+    @property
+    def gap(self) -> float:
+        """Distance between the finger pads, metres."""
+        left, right = self.fingers
+        return float(left - right)
+
+    @property
+    def eef(self) -> np.ndarray:
+        """Position of the point between the fingertips."""
+        return self.data.site_xpos[self._eef].copy()
+
+    @property
+    def eef_quat(self) -> np.ndarray:
+        """Orientation of the hand, (w, x, y, z) with x >= 0: continuous around a hand that points down."""
+        quat = np.zeros(4)
+        mujoco.mju_mat2Quat(quat, self.data.site_xmat[self._eef])
+        return quat if quat[1] >= 0 else -quat
+
+    @property
+    def eef_matrix(self) -> np.ndarray:
+        """Orientation of the hand, (3, 3); columns are its axes in the world."""
+        return self.data.site_xmat[self._eef].reshape(3, 3).copy()
+
+    @property
+    def eef_yaw(self) -> float:
+        """Rotation of the hand about the vertical; 0 when the fingers open along the world's y axis."""
+        x_axis = self.eef_matrix[:, 0]
+        return float(np.arctan2(x_axis[1], x_axis[0]))
+
+    def proprioception(self) -> np.ndarray:
+        """(8,) float32: eef position, axis-angle (angle in [0, 2 pi), as LIBERO's), two finger positions."""
+        quat = self.eef_quat
+        sine = np.linalg.norm(quat[1:])
+        axis_angle = quat[1:] / max(sine, 1e-9) * 2 * np.arctan2(sine, quat[0])
+        return np.concatenate([self.eef, axis_angle, self.fingers]).astype(np.float32)
+
+    # --- objects ---
+    def position(self, name: str) -> np.ndarray:
+        return self.data.body(name).xpos.copy()
+
+    def yaw(self, name: str) -> float:
+        x_axis = self.data.body(name).xmat.reshape(3, 3)[:, 0]
+        return float(np.arctan2(x_axis[1], x_axis[0]))
+
+    def speed(self, name: str) -> float:
+        """Linear speed of a movable thing, m/s."""
+        return float(np.linalg.norm(self.data.joint(name).qvel[:3]))
+
+    def holds(self, thing: Thing) -> bool:
+        """The fingers have closed on the thing: it lies between the pads and the gap is as wide as it is."""
+        near = np.linalg.norm(self.position(thing.name) - self.eef) < 0.02
+        return bool(near and abs(self.gap - thing.width) < 0.003)
+
+    # --- reset ---
+    def reset(self, joints: np.ndarray = HOME) -> None:
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self._joints] = joints
+        self.data.qpos[self._fingers] = (0.04, -0.04)
+
+    def put(self, thing: Thing, xy: np.ndarray, yaw: float = 0.0, floor: float = 0.0) -> None:
+        """Set a movable thing down at `xy`, `floor` metres above the desk."""
+        quat = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+        self.data.joint(thing.name).qpos[:] = (*xy, floor + thing.half_height + 0.0005, *quat)
+
+    def fix(self, name: str, xy: np.ndarray, yaw: float = 0.0) -> None:
+        """Move a fixed thing: its body's pose in the model."""
+        body = self.model.body(name)
+        body.pos[:2] = xy
+        body.quat[:] = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+
+    def paint(self, geom: str, colour: str) -> None:
+        self.model.geom(geom).rgba[:3] = COLOURS[colour]
+
+    def settle(self) -> None:
+        """Derived quantities up to date with the state."""
+        mujoco.mj_forward(self.model, self.data)
