@@ -185,7 +185,7 @@ class Exits:
     """A1's early exits.  ``layers=None`` means the quarter points of the layers that run."""
 
     layers: tuple[int, ...] | None = None
-    probe: int | None | L["auto"] = "auto"
+    probe: int | L["auto"] | None = "auto"
     metric: L["cosine", "l2", "mad", "max"] = "l2"
     horizon: L["all", "executed"] = "all"
     dims: L["real", "no_gripper"] = "real"
@@ -270,6 +270,11 @@ class PolicyConfig:
         return (self.layer_map[0] if self.layer_map else 0) if at == "per_layer" else at - 1
 
     @property
+    def ready_layer(self) -> int:
+        """0-based backbone layer from which the head climbs; taps before it wait."""
+        return self.layers_run - 1 if self.head.intent == "last" else self.vision_layer
+
+    @property
     def first_gate(self) -> int:
         """0-based backbone layer of the first gated head layer, 0 without gates."""
         gated = self.head.gated
@@ -288,7 +293,7 @@ class PolicyConfig:
     @property
     def first_readable(self) -> int:
         gate = self.first_gate if self.exits.require_gate else 0
-        return max(self.vision_layer, gate, self.exits.min_layer)
+        return max(self.ready_layer, gate, self.exits.min_layer)
 
     @property
     def probe(self) -> int | None:
@@ -297,7 +302,7 @@ class PolicyConfig:
             return self.exits.probe
         first = self.exit_layers[0]
         readable = (
-            [m for m in self.layer_map if m >= self.vision_layer]
+            [m for m in self.layer_map if m >= self.ready_layer]
             if self.head.kind == "step"
             else range(first)
         )

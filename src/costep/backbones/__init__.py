@@ -1,0 +1,23 @@
+"""Level 2: vision-language backbones as generators of layer taps."""
+
+from __future__ import annotations
+
+from costep.backbones.base import Backbone
+from costep.config import PolicyConfig
+
+
+def build(config: PolicyConfig) -> Backbone:
+    """The backbone that ``config.backbone.kind`` names, with random weights; nothing is downloaded."""
+    match config.backbone.kind:
+        case "tiny":
+            from costep.backbones.tiny import TinyBackbone
+
+            return TinyBackbone(config)
+        case kind:
+            raise ValueError(
+                f"backbone.kind={kind!r} is not available in this version; available: 'tiny'. "
+                "Use preset(name, size='tiny') or size='small'"
+            )
+
+
+__all__ = ["Backbone", "build"]

@@ -1,0 +1,236 @@
+"""A vision-language backbone small enough to learn on two CPU cores, of the same family as the large ones.
+
+A ViT with a convolutional stem encodes each camera; a causal decoder (RoPE, grouped queries, SwiGLU, RMSNorm) reads
+[instruction | patches of every camera | extra tokens | learnable queries].  The raw-vision tap is the ViT's
+second-to-last block, as in Prismatic.  The instruction comes first, unlike in the large backbones: causal patches then
+know what is asked for, which a model without pre-training needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from costep.backbones.base import Backbone, Inputs
+from costep.backbones.words import build_tokenizer, encode
+from costep.config import BackboneSizes, PolicyConfig
+from costep.nn.attention import merge_heads, split_heads
+from costep.nn.mlp import SwiGLU
+from costep.nn.rope import angles, rotate
+from costep.types import BackboneInfo, Layout, Observation, Tap
+
+
+class TinyBackbone(Backbone):
+    """See the module; shapes in :class:`costep.types.Tap`."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        sizes, grid = (
+            config.backbone.sizes,
+            config.backbone.sizes.pixels // config.backbone.sizes.patch,
+        )
+        if config.backbone.extra != "none":
+            raise ValueError(f"backbone.extra={config.backbone.extra!r} needs a full-size backbone")
+        self.config, self.cameras = config.backbone, config.cameras
+        self.tokenizer = build_tokenizer()
+        self.vision = VisionTransformer(sizes)
+        self.projector = nn.Sequential(
+            nn.Linear(sizes.vision_width, sizes.width),
+            nn.GELU(),
+            nn.Linear(sizes.width, sizes.width),
+        )
+        self.camera_embed = nn.Parameter(torch.randn(len(self.cameras), sizes.width) * 0.02)
+        self.words = nn.Embedding(sizes.vocabulary, sizes.width)
+        self.blocks = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.layers))
+        self.final_norm = nn.RMSNorm(sizes.width, eps=1e-6)
+        self.queries = nn.Parameter(torch.randn(self._query_rows(config), sizes.width) * 0.02)
+        self.info = BackboneInfo(
+            layers=sizes.layers, width=sizes.width, kv_heads=sizes.kv_heads,
+            head_dim=sizes.width // sizes.heads, rope_theta=sizes.rope_theta, raw_width=sizes.vision_width,
+            vision_tokens=len(self.cameras) * grid * grid, grid=(grid, grid),
+        )  # fmt: skip
+        self.chunk = config.chunk
+        nn.init.normal_(self.words.weight, std=0.02)
+
+    def _query_rows(self, config: PolicyConfig) -> int:
+        width = config.pad_dim or config.action_dim
+        match config.backbone.queries:
+            case "per_slot":
+                return config.chunk * width
+            case "per_dof":
+                return width
+            case "none":
+                return 0
+            case _:
+                return config.backbone.n_queries
+
+    def prepare(self, observation: Observation, extra: Tensor | None = None) -> Inputs:
+        raw, projected = self._see(observation)
+        text, text_valid = self._read(observation)
+        queries = self._ask(observation.batch)
+        parts = [text, projected, *([] if extra is None else [extra]), queries]
+        embeds = torch.cat([p.to(projected.dtype) for p in parts], 1)
+        n_text, n_vision, n_query = text.shape[1], projected.shape[1], queries.shape[1]
+        rest = text_valid.new_ones(observation.batch, embeds.shape[1] - n_text)
+        valid = torch.cat([text_valid, rest], 1)
+        layout = Layout(
+            vision=slice(n_text, n_text + n_vision),
+            queries=slice(embeds.shape[1] - n_query, embeds.shape[1]),
+            camera=torch.arange(len(self.cameras), device=embeds.device).repeat_interleave(
+                n_vision // len(self.cameras)
+            ),
+            vision_valid=valid[:, n_text : n_text + n_vision],
+            key_valid=valid,
+            length=valid.sum(1),
+            raw_vision=raw,
+            projected_vision=projected,
+        )
+        position = valid.cumsum(1) - 1  # padding takes no position, whatever the bucket
+        angle = angles(position, self.info.head_dim, self.info.rope_theta)
+        return Inputs(embeds, self._allowed(valid), angle, layout)
+
+    def layers(self, inputs: Inputs) -> Iterator[Tap]:
+        x = inputs.embeds
+        for index, block in enumerate(self.blocks):
+            x, kv = block(x, inputs)
+            yield Tap(index, x, inputs.layout, kv, self.final_norm)
+
+    def save_tokenizer(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+
+    def load_tokenizer(self, folder: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    # ---- the parts of a sequence -----------------------------------------------------------------
+    def _see(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """All cameras as one batch -> raw (B, V, R) and projected (B, V, D)."""
+        images = [self._camera(observation, name) for name in self.cameras]
+        pixels = torch.stack(images, 1).flatten(0, 1)
+        raw, last = self.vision(pixels.float() / 127.5 - 1.0)
+        patches = self.projector(last).unflatten(0, (-1, len(images)))
+        patches = patches + self.camera_embed[:, None].to(patches.dtype)
+        return raw.unflatten(0, (-1, len(images))).flatten(1, 2), patches.flatten(1, 2)
+
+    def _camera(self, observation: Observation, name: str) -> Tensor:
+        if name not in observation.images:
+            raise KeyError(
+                f"camera {name!r} is missing: the policy was built for {list(self.cameras)}, the observation has "
+                f"{list(observation.images)}. Rename the cameras, or train with cameras={tuple(observation.images)}"
+            )
+        image, side = observation.images[name], self.config.sizes.pixels
+        if image.dtype != torch.uint8 or image.shape[1:] != (3, side, side):
+            raise ValueError(
+                f"camera {name!r}: expected uint8 (B, 3, {side}, {side}), got {image.dtype} {tuple(image.shape)}; "
+                "resize the frames before the policy (the frame cache and Agent do)"
+            )
+        return image
+
+    def _read(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        ids, valid = encode(
+            self.tokenizer, tuple(observation.instruction), self.config.sizes.text_tokens
+        )
+        device = self.words.weight.device
+        return self.words(ids.to(device)), valid.to(device)
+
+    def _ask(self, batch: int) -> Tensor:
+        rows = (
+            self.queries.repeat(self.chunk, 1) if self.config.queries == "per_dof" else self.queries
+        )
+        return rows.expand(batch, -1, -1)
+
+    def _allowed(self, valid: Tensor) -> Tensor:
+        n = valid.shape[1]
+        allowed = valid[:, None, None, :].expand(-1, 1, n, n)
+        if self.config.attention == "bidirectional":
+            return allowed
+        causal = torch.ones(n, n, dtype=torch.bool, device=valid.device).tril()
+        itself = torch.eye(n, dtype=torch.bool, device=valid.device)
+        return (allowed & causal) | itself  # a padded position sees itself, so that no row is empty
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm grouped-query attention and SwiGLU, the Qwen2 layer."""
+
+    def __init__(self, sizes: BackboneSizes) -> None:
+        super().__init__()
+        d = sizes.width // sizes.heads
+        self.heads, self.kv_heads = sizes.heads, sizes.kv_heads
+        self.norm_attention = nn.RMSNorm(sizes.width, eps=1e-6)
+        self.qkv = nn.Linear(sizes.width, (sizes.heads + 2 * sizes.kv_heads) * d)
+        self.out = nn.Linear(sizes.width, sizes.width, bias=False)
+        self.norm_ffn = nn.RMSNorm(sizes.width, eps=1e-6)
+        self.ffn = SwiGLU(sizes.width, sizes.ffn)
+
+    def forward(self, x: Tensor, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h = split_heads(self.qkv(self.norm_attention(x)), self.heads + 2 * self.kv_heads)
+        q, k, v = h.split([self.heads, self.kv_heads, self.kv_heads], 1)
+        q, k = rotate(q, inputs.angle), rotate(k, inputs.angle)
+        o = F.scaled_dot_product_attention(q, k, v, attn_mask=inputs.allowed, enable_gqa=True)
+        x = x + self.out(merge_heads(o))
+        return x + self.ffn(self.norm_ffn(x)), (k, v)
+
+
+class VisionTransformer(nn.Module):
+    """Convolutional stem to a grid of patches, then pre-norm blocks; returns (second-to-last block, last block)."""
+
+    def __init__(self, sizes: BackboneSizes) -> None:
+        super().__init__()
+        width, grid = sizes.vision_width, sizes.pixels // sizes.patch
+        self.stem = _conv_stem(sizes.patch, width)
+        self.position = nn.Parameter(torch.randn(1, grid * grid, width) * 0.02)
+        self.blocks = nn.ModuleList(
+            VisionBlock(width, sizes.vision_heads) for _ in range(sizes.vision_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """pixels (B, 3, P, P) in [-1, 1] -> two (B, patches, width)."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        x = self.stem(pixels).flatten(2).transpose(1, 2) + self.position
+        raw = x
+        for block in self.blocks:
+            raw, x = x, block(x)
+        return raw, self.norm(x)
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (split_heads(p, self.heads) for p in self.qkv(self.norm1(x)).chunk(3, -1))
+        x = x + self.out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        return x + self.ffn(self.norm2(x))
+
+
+def _conv_stem(patch: int, width: int) -> nn.Sequential:
+    """Stride-2 convolutions down to one vector per patch; early convolutions learn position far faster than a
+    single patch projection does."""
+    steps = patch.bit_length() - 1
+    if 2**steps != patch or steps < 2:
+        raise ValueError(
+            f"backbone.sizes.patch={patch}; the convolutional stem needs a power of two >= 4"
+        )
+    layers: list[nn.Module] = []
+    channels = 3
+    for step in range(steps):
+        out = width // 2 ** (steps - 1 - step) if step else max(16, width // 2 ** (steps - 1))
+        layers += [
+            nn.Conv2d(channels, out, 3, stride=2, padding=1),
+            nn.GroupNorm(4, out),
+            nn.GELU(),
+        ]
+        channels = out
+    return nn.Sequential(*layers, nn.Conv2d(channels, width, 1))

@@ -1,0 +1,90 @@
+"""The decoder protocol: read a chunk at a layer, or the loss there.
+
+Decoders see a head's features and never observations.  Read-outs may be shared by all exits or belong to one
+(``exits.readout``); that choice is the same for every decoder, so it lives here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from costep.config import PolicyConfig
+from costep.heads.base import Head, HeadState
+from costep.nn.mlp import ResidualReadout
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The Gaussian start of a flow, drawn once per query (B, T, A), and the generator for modes that want more."""
+
+    first: Tensor
+    generator: torch.Generator | None = None
+
+    @classmethod
+    def draw(cls, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Noise:
+        # drawn where the generator lives, so that one seed gives one chunk on every device
+        source = generator.device if generator is not None else like.device
+        first = torch.randn(shape, generator=generator, device=source)
+        return cls(first.to(like.device), generator)
+
+    def fresh(self) -> Tensor:
+        return Noise.draw(tuple(self.first.shape), self.first, self.generator).first
+
+
+class Decoder(ABC, nn.Module):
+    @abstractmethod
+    def read(
+        self,
+        head: Head,
+        state: HeadState,
+        layer: int,
+        previous: Tensor | None,
+        noise: Noise,
+        steps: int,
+    ) -> Tensor:
+        """The chunk (B, T, A) read at backbone ``layer``, normalised, fp32."""
+
+    @abstractmethod
+    def loss(
+        self, head: Head, state: HeadState, layer: int, actions: Tensor, valid: Tensor, generator
+    ) -> Tensor:
+        """The loss of the chunk at ``layer``: actions (B, T, A), valid (B, T) bool -> per-sample (B,)."""
+
+
+class Readouts(nn.Module):
+    """One read-out for all exits, one norm per exit, or one of each per exit."""
+
+    def __init__(self, config: PolicyConfig, inputs: int) -> None:
+        super().__init__()
+        self.mode = config.exits.readout
+        outputs = config.pad_dim or config.action_dim
+        probe = () if config.probe is None else (config.probe,)
+        layers = (
+            ["shared"] if self.mode == "shared" else [str(e) for e in (*probe, *config.exit_layers)]
+        )
+        if config.decoder.readout == "mlp" or config.head.kind == "expert":
+            width = config.backbone.sizes.width if config.head.kind == "queries" else inputs
+            make_norm, make_out = nn.Identity, lambda: ResidualReadout(inputs, width, outputs)
+        else:
+            make_norm, make_out = lambda: nn.LayerNorm(inputs), lambda: nn.Linear(inputs, outputs)
+        self.norms = nn.ModuleDict({k: make_norm() for k in layers})
+        out_layers = layers if self.mode == "per_exit" else ["shared"]
+        self.outs = nn.ModuleDict({k: make_out() for k in out_layers})
+
+    def forward(self, x: Tensor, layer: int) -> Tensor:
+        """x (B, T, D) -> (B, T, A) fp32."""
+        norm, out = self._pick(self.norms, layer), self._pick(self.outs, layer)
+        return out(norm(x)).float()
+
+    def _pick(self, table: nn.ModuleDict, layer: int) -> nn.Module:
+        if "shared" in table:
+            return table["shared"]
+        if str(layer) not in table:
+            raise KeyError(
+                f"layer {layer} has no read-out of its own; exits.readout={self.mode!r} covers {list(table)}"
+            )
+        return table[str(layer)]

@@ -1,0 +1,117 @@
+"""A1's flow expert: a small decoder whose layer i attends to the backbone's keys and values of layer i (a1 section 4).
+
+The suffix is [state | belief | T noisy actions].  Under the block mask the state token sees the prefix and itself,
+actions see everything.  Keys and values of the backbone enter without projection, so head widths must agree, or
+``flow.kv_proj`` adds a Linear per layer.  At a shallower exit the first layers run on the first taps, and the same final
+norm and read-out serve every depth.  The belief token is our composition: zero-initialised, so it starts silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from costep.config import PolicyConfig
+from costep.heads.base import Head, HeadState
+from costep.nn.attention import merge_heads, split_heads
+from costep.nn.mlp import SwiGLU
+from costep.nn.rope import angles, rotate
+from costep.nn.time import NoisyActionEmbedding
+from costep.types import BackboneInfo, Layout, Observation, Tap
+
+
+class FlowExpert(Head):
+    def __init__(self, config: PolicyConfig, info: BackboneInfo) -> None:
+        super().__init__()
+        flow, actions = config.decoder.flow, config.pad_dim or config.action_dim
+        self.flow, self.chunk, self.features_width = flow, config.chunk, flow.width
+        self.theta, self.head_dim = flow.rope_theta or info.rope_theta, info.head_dim
+        self.state = nn.Linear(config.state_dim, flow.width)
+        self.noisy = NoisyActionEmbedding(actions, flow.width, flow.time_embed)
+        self.layers = nn.ModuleList(ExpertLayer(config, info) for _ in range(config.head.depth))
+        self.norm = nn.RMSNorm(flow.width, eps=1e-6)
+        self.believes = config.belief.mode != "none"
+        if self.believes:
+            self.belief = nn.Linear(config.belief.dim, flow.width)
+            nn.init.zeros_(self.belief.weight)
+            nn.init.zeros_(self.belief.bias)
+
+    def prefix(self, observation: Observation) -> Tensor | None:
+        return None
+
+    def start(self, layout: Layout, observation: Observation) -> HeadState:
+        return HeadState(layout, shared=self.state(observation.state)[:, None])
+
+    def step(self, state: HeadState, tap: Tap, beliefs: Tensor | None) -> HeadState:
+        kv = tuple(t.detach() for t in tap.kv) if self.flow.detach_prefix else tap.kv
+        kv = self.layers[len(state.contexts)].prefix(kv)
+        return replace(state, contexts=(*state.contexts, kv), beliefs=beliefs)
+
+    def features(self, state: HeadState) -> Tensor:
+        raise TypeError(
+            "the flow expert has no features without noisy actions; use decoder.kind='flow'"
+        )
+
+    def rerun(self, state: HeadState, x_BTA: Tensor, t: Tensor) -> Tensor:
+        suffix = [state.shared, self.noisy(x_BTA, t)]
+        if self.believes:
+            suffix.insert(1, self.belief(state.beliefs[0])[:, None])
+        x = torch.cat([s.to(suffix[-1].dtype) for s in suffix], 1)
+        allowed, angle = self._geometry(state.layout, x.shape[1])
+        for layer, kv in zip(self.layers, state.contexts):
+            x = layer(x, kv, allowed, angle)
+        return self.norm(x[:, -self.chunk :])
+
+    def _geometry(self, layout: Layout, n: int) -> tuple[Tensor, Tensor]:
+        """Who sees whom, (B, 1, n, N + n) bool, and rotary angles of the suffix, from the valid length on."""
+        device = layout.key_valid.device
+        within = torch.ones(n, n, dtype=torch.bool, device=device).tril()
+        if self.flow.suffix_mask == "block":
+            within[-self.chunk :] = True
+        prefix = layout.key_valid[:, None].expand(-1, n, -1)
+        allowed = torch.cat([prefix, within.expand(prefix.shape[0], -1, -1)], -1)
+        position = layout.length[:, None] + torch.arange(n, device=device)
+        return allowed[:, None], angles(position, self.head_dim, self.theta)
+
+
+class ExpertLayer(nn.Module):
+    """The Qwen2 layer with a borrowed prefix."""
+
+    def __init__(self, config: PolicyConfig, info: BackboneInfo) -> None:
+        super().__init__()
+        flow, d = config.decoder.flow, info.head_dim
+        self.heads, self.kv_heads = config.head.heads, info.kv_heads
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"head.heads={self.heads} must be a multiple of the backbone's {self.kv_heads} key/value heads"
+            )
+        self.norm_attention = nn.RMSNorm(flow.width, eps=1e-6)
+        self.qkv = nn.Linear(flow.width, (self.heads + 2 * self.kv_heads) * d)
+        self.q_norm = nn.RMSNorm(d, eps=1e-6) if flow.qk_norm else nn.Identity()
+        self.out = nn.Linear(self.heads * d, flow.width, bias=False)
+        self.norm_ffn = nn.RMSNorm(flow.width, eps=1e-6)
+        self.ffn = SwiGLU(flow.width, flow.ffn)
+        width = self.kv_heads * d
+        self.kv_proj = (
+            nn.ModuleList(nn.Linear(width, width) for _ in "kv") if flow.kv_proj else None
+        )
+
+    def prefix(self, kv: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The backbone's keys and values as this layer sees them."""
+        if self.kv_proj is None:
+            return kv
+        return tuple(
+            split_heads(p(merge_heads(t)), self.kv_heads) for p, t in zip(self.kv_proj, kv)
+        )
+
+    def forward(self, x: Tensor, kv: tuple[Tensor, ...], allowed: Tensor, angle: Tensor) -> Tensor:
+        h = split_heads(self.qkv(self.norm_attention(x)), self.heads + 2 * self.kv_heads)
+        q, k, v = h.split([self.heads, self.kv_heads, self.kv_heads], 1)
+        q, k = rotate(self.q_norm(q), angle), rotate(k, angle)
+        k, v = torch.cat([kv[0].to(k.dtype), k], 2), torch.cat([kv[1].to(v.dtype), v], 2)
+        o = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, enable_gqa=True)
+        x = x + self.out(merge_heads(o))
+        return x + self.ffn(self.norm_ffn(x))

@@ -1,0 +1,41 @@
+"""Attention as three small functions, so that scores can be masked, shared and looked at between them.
+
+Shapes: B batch, H heads, T queries, N keys, d head width, D = H d.  Heads attend from a handful of action tokens,
+so scores are materialised: they are tiny, and top-k, joint softmax and pictures all need them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def split_heads(x_BND: Tensor, heads: int) -> Tensor:
+    """(B, N, D) -> (B, H, N, d)."""
+    return x_BND.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x_BHNd: Tensor) -> Tensor:
+    """(B, H, N, d) -> (B, N, D)."""
+    return x_BHNd.transpose(1, 2).flatten(2)
+
+
+def scores(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T / sqrt(d) -> (B, H, T, N), in fp32 so that softmax and ranking do not depend on autocast."""
+    return (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+
+
+def softmax(s: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Softmax over the last axis with keys where ``allowed`` (broadcastable bool) is False taken out.
+
+    A row without any allowed key gives zeros, not NaN: a branch whose camera is absent says nothing.
+    """
+    if allowed is None:
+        return s.softmax(-1)
+    p = s.masked_fill(~allowed, torch.finfo(s.dtype).min).softmax(-1)
+    return p * allowed
+
+
+def mix(p: Tensor, v: Tensor) -> Tensor:
+    """Weighted values: (B, H, T, N) x (B, H, N, d) -> (B, T, D)."""
+    return merge_heads(p.to(v.dtype) @ v)

@@ -1,0 +1,41 @@
+"""Rotary positions, half-split, and the interleaved imitation found in released VLA-Adapter weights.
+
+The correct form rotates dimension pairs (j, j + d/2) by position * theta^(-2j/d): scores then depend on offsets only.
+``upstream`` lays the frequencies out half-split but rotates pairs (2j, 2j+1); it is kept for imported weights and for
+the ablation alone (baselines section 6).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def angles(position: Tensor, head_dim: int, theta: float) -> Tensor:
+    """Positions (..., N) -> angles (..., N, head_dim / 2), fp32."""
+    rate = torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim
+    return position[..., None].float() * theta**-rate
+
+
+def rotate(x: Tensor, angle: Tensor, form: Literal["half", "upstream"] = "half") -> Tensor:
+    """Rotate x (B, H, N, d) by angles (B, N, d/2) or (N, d/2)."""
+    angle = angle if angle.dim() == 2 else angle[:, None]
+    cos = torch.cat([angle.cos()] * 2, -1).to(x.dtype)
+    sin = torch.cat([angle.sin()] * 2, -1).to(x.dtype)
+    return x * cos + _quarter_turn(x, form) * sin
+
+
+def _quarter_turn(x: Tensor, form: str) -> Tensor:
+    if form == "half":
+        a, b = x.chunk(2, -1)
+        return torch.cat([-b, a], -1)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([-b, a], -1).flatten(-2)
+
+
+def restart(x: Tensor, theta: float, form: Literal["half", "upstream"] = "half") -> Tensor:
+    """Rotate x (B, H, N, d) with positions 0..N-1, as each stream of a head does."""
+    position = torch.arange(x.shape[2], device=x.device)
+    return rotate(x, angles(position, x.shape[3], theta), form)

@@ -1,0 +1,209 @@
+"""The co-stepping loop: one pass up the backbone, the head beside it, and an early end when the action has settled.
+
+Every preset of every paper runs through :meth:`Policy._climb`; training, calibration, evaluation and serving call the
+same code.  The policy speaks normalised actions only and keeps no state between calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from costep import backbones, decoders, heads
+from costep.belief import BeliefEncoder
+from costep.config import PolicyConfig
+from costep.decoders import Noise
+from costep.exits.controller import ExitRule, decide, start
+from costep.heads import HeadState
+from costep.types import ActionChunk, Belief, Observation, Tap, Trace
+
+
+class Policy(nn.Module):
+    """backbone, head, belief and decoder of one configuration, with random weights."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbones.build(config)
+        self.head = heads.build(config, self.backbone.info)
+        self.decoder = decoders.build(config, self.head.features_width)
+        self.belief = _belief(config, self.backbone.info.width)
+        if config.backbone.train == "frozen":
+            self.backbone.requires_grad_(False)
+
+    # ---- acting ----------------------------------------------------------------------------------
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Observation,
+        belief: Belief | None = None,
+        *,
+        exits: ExitRule | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[ActionChunk, Belief | None, Trace]:
+        """One query.  Without ``exits`` an action is read at the last layer only, with ``flow.steps`` steps.
+
+        observation: batch of B.  belief: from :meth:`empty_belief` or the previous query (None: empty).
+        Returns normalised actions (B, T, A), the belief to pass to the next query, and what happened.
+        """
+        begin = time.perf_counter()
+        config, noise = self.config, self._noise(observation, generator)
+        rule = exits or ExitRule.full((config.layers_run - 1,))
+        steps = config.flow_steps if exits is None else config.decoder.flow.steps_exits
+        verdict, ran = start(observation.batch, observation.state.device), 0
+        state, seen = None, belief
+        for tap, state, seen in self._climb(observation, belief):
+            ran = tap.layer + 1
+            if rule.reads(tap.layer):
+                new = self.decoder.read(self.head, state, tap.layer, verdict.chunk, noise, steps)
+                verdict = decide(rule, verdict, tap.layer, new)
+                if tap.layer == rule.last or verdict.all_done:
+                    break
+        trace = Trace(
+            layers_run=ran,
+            exit_layer=verdict.exit_layer,
+            exits=verdict.readings,
+            gates=state.gates,
+            kept=state.kept,
+            belief_norm=None if state.beliefs is None else state.beliefs[0].norm(dim=-1),
+            timings={"query": (time.perf_counter() - begin) * 1e3},
+        )
+        return ActionChunk(verdict.chunk[..., : config.action_dim]), seen, trace
+
+    def empty_belief(self, batch: int, instruction: tuple[str, ...] = ()) -> Belief | None:
+        """The belief of a rollout that has not begun; None for a policy without one."""
+        config = self.config
+        if config.belief.mode == "none":
+            return None
+        rows = config.belief.horizon or config.chunk
+        return Belief.empty(batch, config.belief.dim, rows, config.action_dim, instruction)
+
+    # ---- training --------------------------------------------------------------------------------
+    def loss(
+        self,
+        batch: dict[str, Any],
+        generator: torch.Generator | None = None,
+        exit_layer: int | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The training loss and its parts, one entry per supervised exit.
+
+        batch: images {camera: (B, 3, H, W) uint8}, state (B, S), instruction, actions (B, T, A), action_valid (B, T),
+        and with belief history (B, K, A), history_valid (B, K).  exit_layer: train this layer alone, and run no
+        deeper (``exit_supervision='random'`` draws it per step, equal on all ranks).
+        """
+        observation = Observation(batch["images"], batch["state"], tuple(batch["instruction"]))
+        layers = self.supervised(exit_layer)
+        actions, parts = self._pad(batch["actions"]), {}
+        for tap, state, _ in self._climb(observation, self._recall(batch)):
+            if tap.layer in layers:
+                per_sample = self.decoder.loss(
+                    self.head, state, tap.layer, actions, batch["action_valid"], generator
+                )
+                parts[tap.layer] = per_sample.mean()
+            if tap.layer == layers[-1]:
+                break
+        total = self._weighted(parts)
+        return total, {f"exit_{e}": p.detach() for e, p in parts.items()} | {"loss": total.detach()}
+
+    def supervised(self, exit_layer: int | None = None) -> tuple[int, ...]:
+        """The layers whose actions are trained: the given one, the last, or every exit and the probe."""
+        config = self.config
+        if exit_layer is not None:
+            if exit_layer not in self.trainable_layers():
+                raise ValueError(
+                    f"exit_layer={exit_layer} has no action to train; choose one of {self.trainable_layers()}"
+                )
+            return (exit_layer,)
+        if config.train.exit_supervision == "all":
+            probe = () if config.probe is None else (config.probe,)
+            return (*probe, *config.exit_layers)
+        return (config.layers_run - 1,)
+
+    def trainable_layers(self) -> tuple[int, ...]:
+        """Layers that random supervision may draw (rulings 13): step heads the exits and the probe, others all."""
+        config = self.config
+        probe = () if config.probe is None else (config.probe,)
+        eligible = (*probe, *config.exit_layers)
+        every = config.head.kind != "step" and config.train.exit_sampling == "all_layers"
+        return tuple(range(config.layers_run)) if every else eligible
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by learning rate: the backbone's own, and everything that is trained from scratch."""
+        backbone = [p for p in self.backbone.parameters() if p.requires_grad]
+        known = {id(p) for p in self.backbone.parameters()}
+        head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return {"backbone": backbone, "head": head}
+
+    # ---- the loop --------------------------------------------------------------------------------
+    def _climb(self, observation: Observation, belief: Belief | None):
+        """Yield (tap, head state, belief) after every backbone layer that runs."""
+        config = self.config
+        if self.belief is not None:
+            belief = belief if belief is not None else self.empty_belief(observation.batch)
+            belief = _to(belief.follow(observation.instruction), observation.state)
+        inputs = self.backbone.prepare(observation, self.head.prefix(observation))
+        state: HeadState = self.head.start(inputs.layout, observation)
+        beliefs = None
+        for tap in self.backbone.layers(inputs):
+            if self.belief is not None and tap.layer == config.vision_layer:
+                beliefs, belief = self.belief(belief, observation.state, tap.vision)
+            state = self.head.step(state, tap, beliefs)
+            yield tap, state, belief
+            if tap.layer == config.layers_run - 1:
+                return
+
+    def _noise(self, observation: Observation, generator: torch.Generator | None) -> Noise | None:
+        config = self.config
+        if config.decoder.kind != "flow":
+            return None
+        shape = (observation.batch, config.chunk, config.pad_dim or config.action_dim)
+        return Noise.draw(shape, observation.state, generator)
+
+    def _recall(self, batch: dict[str, Any]) -> Belief | None:
+        """The belief a rollout would have had before this training sample."""
+        if self.belief is None:
+            return None
+        empty = self.empty_belief(len(batch["state"]), tuple(batch["instruction"]))
+        valid = batch["history_valid"]
+        return replace(empty, actions=batch["history"], valid=valid, fresh=valid.sum(1))
+
+    def _pad(self, actions: Tensor) -> Tensor:
+        config = self.config
+        if actions.shape[1:] != (config.chunk, config.action_dim):
+            raise ValueError(
+                f"actions have shape {tuple(actions.shape)}; expected (B, {config.chunk}, {config.action_dim}): "
+                "set chunk and action_dim to the dataset's, or load windows of this policy's length"
+            )
+        extra = (config.pad_dim or config.action_dim) - config.action_dim
+        return torch.nn.functional.pad(actions, (0, extra)) if extra else actions
+
+    def _weighted(self, parts: dict[int, Tensor]) -> Tensor:
+        deep = self.config.train.exit_weights == "linear_depth"
+        weights = [float(e + 1) if deep else 1.0 for e in parts]
+        return sum(w * p for w, p in zip(weights, parts.values())) / sum(weights)
+
+
+def _belief(config: PolicyConfig, width: int) -> BeliefEncoder | None:
+    constant = config.head.gate.source == "constant" and config.head.gated
+    if config.belief.mode == "none" or constant:
+        return None
+    return BeliefEncoder(
+        config.action_dim, config.state_dim, width, config.belief.dim, len(config.head.gated),
+        carry=config.belief.mode == "carry",
+    )  # fmt: skip
+
+
+def _to(belief: Belief, like: Tensor) -> Belief:
+    move: Callable[[Tensor], Tensor] = lambda t: t.to(like.device)  # noqa: E731
+    return replace(
+        belief, h=move(belief.h), started=move(belief.started), actions=move(belief.actions),
+        valid=move(belief.valid), fresh=move(belief.fresh),
+    )  # fmt: skip
+
+
+__all__ = ["Policy", "Tap"]
