@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GAIN, TURN_GAIN, SPEED = 0.4, 0.4, 0.6
 CLEAR = 0.07  # metres between the hand and a thing that it has left
+FINGERTIP = 0.010  # metres from the eef down to the fingertips
 HOVER, SLOPE, ALIGNED = 0.11, 6.0, 0.007  # height of the funnel (m), its slope, and its flat bottom (m)
 
 
@@ -70,51 +71,67 @@ def _turn_to(world: World, yaw: float) -> np.ndarray:
 
 
 # --- skills: pure functions of the world ---
-def pick_and_place(world: World, thing: Thing, goal: np.ndarray, placed: bool) -> Move:
-    """Bring the thing's centre to `goal` (3,) and let go; once `placed` and let go of, rise.
+def pick_and_place(
+    world: World, thing: Thing, goal: np.ndarray, placed: bool, yaw: float = 0.0, within: float = 2 * ALIGNED
+) -> Move:
+    """Bring the thing's centre `within` metres of `goal` (3,) and let go; once `placed` and let go of, rise.
 
     `goal` is where the fingers open, already inside the region that `placed` accepts, so that a falling thing is
     never mistaken for a lost one.
     """
     if world.holds(thing):
-        return _carry(world, thing, goal)
-    return let_go(world, thing) if placed else _pick(world, thing)
+        return _carry(world, thing, goal, yaw, within)
+    return rise_from(world, world.position(thing.name)) if placed else _pick(world, thing)
 
 
 def _pick(world: World, thing: Thing) -> Move:
-    position, yaw = world.position(thing.name), _quarter(world.yaw(thing.name))
-    sideways = float(np.linalg.norm((position - world.eef)[:2])) + 0.05 * abs(yaw - world.eef_yaw)
-    above = float(world.eef[2] - position[2])
-    if sideways < 2 * ALIGNED and above < 0.008:
-        return Move("grasp", position, yaw, close=True, speed=0.15)
-    rise = funnel(sideways)
-    return Move(
-        "approach" if rise > 0.5 * HOVER else "descend", _through(world, position, rise), yaw
-    )
+    return grasp(world, world.position(thing.name), _quarter(world.yaw(thing.name)))
 
 
-def _carry(world: World, thing: Thing, goal: np.ndarray) -> Move:
+def _carry(world: World, thing: Thing, goal: np.ndarray, yaw: float, within: float) -> Move:
     offset = goal - world.position(thing.name)
     sideways = float(np.linalg.norm(offset[:2]))
     target = world.eef + offset
-    if sideways < 2 * ALIGNED and offset[2] > -0.008:
+    if sideways < within and offset[2] > -0.008:
         return Move("release", world.eef, world.eef_yaw)
     rise = funnel(sideways)
     stage = "lower" if rise < 0.5 * HOVER else "lift" if offset[2] + rise > 0.04 else "transport"
-    return Move(stage, _through(world, target, rise), close=True)
+    return Move(stage, _through(world, target, rise), yaw, close=True)
 
 
-def let_go(world: World, thing: Thing) -> Move:
-    """Open the fingers where they are, then rise above the thing."""
-    if world.gap < 0.065 and near(world, thing):
+def finished(world: World, thing: Thing, placed: bool) -> bool:
+    """In place and let go of: time for the next thing."""
+    return placed and not world.holds(thing) and (world.gap > 0.065 or not near(world, world.position(thing.name)))
+
+
+def near(world: World, place: np.ndarray) -> bool:
+    """The hand has not left this place (3,) yet."""
+    return bool(np.linalg.norm(world.eef - place) < CLEAR)
+
+
+def press(world: World, top: np.ndarray, depth: float) -> Move:
+    """Push the closed fingertips `depth` metres below `top` (3,)."""
+    tip = top + (0, 0, FINGERTIP)
+    rise = funnel(float(np.linalg.norm((tip - world.eef)[:2])))
+    if rise == 0.0 and world.eef[2] < tip[2] + 0.01:
+        return Move("press", tip - (0, 0, depth), close=True, speed=0.2)
+    return Move("approach" if rise > 0.5 * HOVER else "descend", _through(world, tip, rise), close=True)
+
+
+def grasp(world: World, place: np.ndarray, yaw: float) -> Move:
+    """Bring the open fingers around `place` (3,) at `yaw` and close them."""
+    sideways = float(np.linalg.norm((place - world.eef)[:2])) + 0.05 * abs(yaw - world.eef_yaw)
+    if sideways < 2 * ALIGNED and abs(world.eef[2] - place[2]) < 0.008:
+        return Move("grasp", place, yaw, close=True, speed=0.15)
+    rise = funnel(sideways)
+    return Move("approach" if rise > 0.5 * HOVER else "descend", _through(world, place, rise), yaw)
+
+
+def rise_from(world: World, place: np.ndarray) -> Move:
+    """Open the fingers where they are, then rise above `place` (3,)."""
+    if world.gap < 0.065 and near(world, place):
         return Move("release", world.eef, world.eef_yaw)
-    above = np.array([*world.eef[:2], world.position(thing.name)[2] + HOVER])
-    return Move("retreat", above, world.eef_yaw)
-
-
-def near(world: World, thing: Thing) -> bool:
-    """The hand has not left the thing yet."""
-    return bool(np.linalg.norm(world.eef - world.position(thing.name)) < CLEAR)
+    return Move("retreat", np.array([*world.eef[:2], place[2] + HOVER]), world.eef_yaw)
 
 
 def funnel(sideways: float) -> float:

@@ -88,6 +88,58 @@ def add_basket(spec: mujoco.MjSpec, name: str = "basket", colour: tuple[float, .
         _wall(body, _BOX, size, [x * BASKET_HALF, y * BASKET_HALF, BASKET_HEIGHT / 2], colour)
 
 
+DRAWER_TRAVEL, HANDLE_WIDTH = 0.12, 0.016
+_INNER = (0.065, 0.08, 0.045)  # half length, half width, height of the drawer's box
+
+
+def add_cabinet(spec: mujoco.MjSpec, name: str = "cabinet", colour: tuple[float, ...] = (0.45, 0.30, 0.20)) -> None:
+    """A low cabinet with one drawer that slides out along the cabinet's +x; its origin is under the closed front.
+
+    The drawer is a body named `drawer` with a joint of that name (0 closed, 0.12 open); the site `handle` is where
+    the fingers hold the bar on its front, `inside` the middle of the open drawer's floor.
+    """
+    length, width, height = _INNER
+    shell, inner = [c * 0.8 for c in colour], [min(1.0, c * 1.7) for c in colour]
+    body = spec.worldbody.add_body(name=name)
+    _wall(body, _BOX, [length + 0.005, width + 0.016, 0.004], [-length, 0, 0.072], shell)
+    for side in (1, -1):
+        _wall(body, _BOX, [length + 0.005, 0.004, 0.034], [-length, side * (width + 0.012), 0.034], shell)
+    drawer = body.add_body(name="drawer")
+    drawer.add_joint(
+        name="drawer", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0], range=[0, DRAWER_TRAVEL], damping=3,
+        frictionloss=0.8, armature=0.05,
+    )  # fmt: skip
+    _wall(drawer, _BOX, [length, width, 0.003], [-length, 0, 0.006], inner, mass=0.2)
+    for side in (1, -1):
+        _wall(drawer, _BOX, [length, 0.004, height / 2], [-length, side * width, 0.006 + height / 2], inner, mass=0.05)
+    _wall(drawer, _BOX, [0.004, width, height / 2], [-2 * length, 0, 0.006 + height / 2], inner, mass=0.05)
+    _wall(drawer, _BOX, [0.005, width + 0.012, 0.030], [0, 0, 0.034], colour, mass=0.1)
+    drawer.add_geom(
+        name="handle", type=_BOX, size=[0.022, HANDLE_WIDTH / 2, 0.014], pos=[0.027, 0, 0.040], rgba=[0.9, 0.9, 0.9, 1],
+        mass=0.03, **OBJECT_BITS, **_GRIP,
+    )  # fmt: skip
+    drawer.add_site(name="handle", pos=[0.029, 0, 0.040], group=HIDDEN)
+    drawer.add_site(name="inside", pos=[-0.055, 0, 0.009], group=HIDDEN)
+
+
+BUTTON_RADIUS, BUTTON_TOP, BUTTON_TRAVEL = 0.024, 0.036, 0.012
+
+
+def add_button(spec: mujoco.MjSpec, name: str) -> None:
+    """A round cap on a spring, in a square housing that doubles as its lamp; the joint is 0 up, -0.012 down."""
+    body = spec.worldbody.add_body(name=name)
+    _wall(body, _BOX, [0.034, 0.034, 0.01], [0, 0, 0.01], (0.2, 0.2, 0.2), name=f"{name}_lamp")
+    cap = body.add_body(name=f"{name}_cap", gravcomp=1)
+    cap.add_joint(
+        name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, 1], range=[-BUTTON_TRAVEL, 0], stiffness=250,
+        damping=4, armature=0.02,
+    )  # fmt: skip
+    cap.add_geom(
+        name=name, type=_CYLINDER, size=[BUTTON_RADIUS, 0.007, 0], pos=[0, 0, BUTTON_TOP - 0.007], mass=0.02,
+        rgba=[0.5, 0.5, 0.5, 1], **OBJECT_BITS,
+    )  # fmt: skip
+
+
 def _disc(body, radius, height, colour) -> None:  # noqa: ANN001
     """A round floor to look at, and a square one inside it to touch: boxes on boxes rest on four points."""
     _picture(body, [radius, height / 2, 0], [0, 0, height / 2], colour)

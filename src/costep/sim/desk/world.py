@@ -75,17 +75,30 @@ class World:
         return self.data.body(name).xpos.copy()
 
     def yaw(self, name: str) -> float:
-        x_axis = self.data.body(name).xmat.reshape(3, 3)[:, 0]
-        return float(np.arctan2(x_axis[1], x_axis[0]))
+        """Rotation of a thing about the vertical, from whichever of its x and y axes is more level."""
+        axes = self.data.body(name).xmat.reshape(3, 3)
+        level = axes[:, 0] if abs(axes[2, 0]) < 0.7 else axes[:, 1]
+        return float(np.arctan2(level[1], level[0]))
+
+    def site(self, name: str) -> np.ndarray:
+        """Position of a named place."""
+        return self.data.site(name).xpos.copy()
+
+    def slide(self, name: str) -> float:
+        """Position of a drawer or button along its joint, metres."""
+        return float(self.data.joint(name).qpos[0])
 
     def speed(self, name: str) -> float:
-        """Linear speed of a movable thing, m/s."""
+        """Linear speed of a movable thing or of a sliding joint, m/s."""
         return float(np.linalg.norm(self.data.joint(name).qvel[:3]))
+
+    def encloses(self, place: np.ndarray, width: float) -> bool:
+        """The fingers have closed to `width` metres around a place (3,)."""
+        return bool(np.linalg.norm(place - self.eef) < 0.02 and abs(self.gap - width) < 0.003)
 
     def holds(self, thing: Thing) -> bool:
         """The fingers have closed on the thing: it lies between the pads and the gap is as wide as it is."""
-        near = np.linalg.norm(self.position(thing.name) - self.eef) < 0.02
-        return bool(near and abs(self.gap - thing.width) < 0.003)
+        return self.encloses(self.position(thing.name), thing.width)
 
     # --- reset ---
     def reset(self, joints: np.ndarray = HOME) -> None:

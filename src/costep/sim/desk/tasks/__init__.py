@@ -1,8 +1,17 @@
 """The suite's tasks, one file each."""
 
 from costep.sim.desk.tasks.base import Task
+from costep.sim.desk.tasks.basket import Basket
 from costep.sim.desk.tasks.bowl import Bowl
+from costep.sim.desk.tasks.button import Button
+from costep.sim.desk.tasks.drawer import Drawer
+from costep.sim.desk.tasks.order import Order
+from costep.sim.desk.tasks.plate import Plate
+from costep.sim.desk.tasks.stack import Stack
+from costep.sim.desk.tasks.store import Store
 
-TASKS: dict[str, type[Task]] = {task.id: task for task in (Bowl,)}
+TASKS: dict[str, type[Task]] = {
+    task.id: task for task in (Bowl, Plate, Stack, Order, Basket, Drawer, Button, Store)
+}
 
 __all__ = ["TASKS", "Task"]

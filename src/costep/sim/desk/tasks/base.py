@@ -58,4 +58,4 @@ def scatter(
 
 def left_alone(world: World, thing: Thing) -> bool:
     """Released and retreated from: gripper open, hand away, thing at rest."""
-    return bool(not near(world, thing) and world.gap > 0.06 and world.speed(thing.name) < 0.02)
+    return bool(not near(world, world.position(thing.name)) and world.gap > 0.06 and world.speed(thing.name) < 0.02)

@@ -19,7 +19,7 @@ def in_bowl(world: World, name: str) -> bool:
 
 class Bowl(Task):
     id = "bowl"
-    max_steps = 120
+    max_steps = 80
 
     def build(self, spec: mujoco.MjSpec) -> None:
         add_bowl(spec)
@@ -36,7 +36,9 @@ class Bowl(Task):
         return f"put the {colours[0]} block in the bowl"
 
     def success(self, world: World) -> bool:
-        return in_bowl(world, self.blocks[0].name) and left_alone(world, self.blocks[0])
+        target, *others = self.blocks
+        alone = not any(in_bowl(world, other.name) for other in others)
+        return alone and in_bowl(world, target.name) and left_alone(world, target)
 
     def plan(self, world: World) -> Move:
         goal = world.position("bowl") + (0, 0, 0.05)
