@@ -1,8 +1,9 @@
 """Stop or go at an exit (A1, eq. 6): stop iff d(A^e, A^prev) <= eta_e, or e is the last exit.
 
-The state goes in and comes out; nothing survives a query, so nothing can leak from one control step or episode
-into the next (the reference never resets its controller).  With several rows in a batch every row has its own
-flag: a finished row latches its chunk, and the batch runs on until all rows are finished.
+The state goes in and comes out; nothing survives a query, so nothing can leak from one control step
+or episode into the next (the reference never resets its controller).  With several rows in a batch
+every row has its own flag: a finished row latches its chunk, and the batch runs on until all rows
+are finished.
 
     rule, state = ..., start(batch)
     for tap in backbone.layers(inputs):
@@ -10,8 +11,9 @@ flag: a finished row latches its chunk, and the batch runs on until all rows are
             state = decide(rule, state, tap.layer, decoder.read(x, tap, previous=state.chunk))
             if state.all_done: break
 
-An exit needs something to compare with: the previous enabled exit's chunk, or that of ``probe``, a layer that is
-read for this purpose only.  Without a probe the first exit cannot stop, unless it is the only one.
+An exit needs something to compare with: the previous enabled exit's chunk, or that of ``probe``, a
+layer that is read for this purpose only.  Without a probe the first exit cannot stop, unless it is
+the only one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,9 +36,10 @@ from costep.types import ExitReading
 class ExitRule:
     """Where a query may stop, and when.
 
-    layers: enabled exits, 0-based backbone layers, the last one that runs included.  thresholds: one per exit,
-    ``ALWAYS`` (inf) for the last, ``NEVER`` (-inf) where no query may stop.  probe: a layer before the first exit,
-    or None.  dims, horizon: see :func:`discrepancy`.  force: every row stops at this exit, whatever it reads.
+    layers: enabled exits, 0-based backbone layers, the last one that runs included.  thresholds:
+    one per exit, ``ALWAYS`` (inf) for the last, ``NEVER`` (-inf) where no query may stop.  probe: a
+    layer before the first exit, or None.  dims, horizon: see :func:`discrepancy`.  force: every row
+    stops at this exit, whatever it reads.
     """
 
     layers: tuple[int, ...]
@@ -48,10 +53,18 @@ class ExitRule:
     def __post_init__(self) -> None:
         layers, eta = self.layers, self.thresholds
         _need(bool(layers), "an exit rule needs at least one layer, the last one that runs")
-        _need(list(layers) == sorted(set(layers)), f"exit layers {layers} must be strictly increasing")
-        _need(len(eta) == len(layers), f"{len(eta)} thresholds for {len(layers)} exits {layers}; give one per exit")
+        _need(
+            list(layers) == sorted(set(layers)), f"exit layers {layers} must be strictly increasing"
+        )
+        _need(
+            len(eta) == len(layers),
+            f"{len(eta)} thresholds for {len(layers)} exits {layers}; give one per exit",
+        )
         _need(not any(math.isnan(t) for t in eta), f"thresholds {eta} contain NaN; recalibrate")
-        _need(eta[-1] == ALWAYS, f"the last threshold is {eta[-1]}; a query must stop at layer {layers[-1]}, use inf")
+        _need(
+            eta[-1] == ALWAYS,
+            f"the last threshold is {eta[-1]}; a query must stop at layer {layers[-1]}, use inf",
+        )
         _need(
             self.probe is None or 0 <= self.probe < layers[0],
             f"probe {self.probe} must be a layer before the first exit {layers[0]}, or None",
@@ -60,7 +73,10 @@ class ExitRule:
             self.force is None or self.force in layers,
             f"cannot force an exit at layer {self.force}; the exits are {layers}",
         )
-        _need(self.horizon is None or self.horizon >= 1, f"horizon={self.horizon}; compare at least one step")
+        _need(
+            self.horizon is None or self.horizon >= 1,
+            f"horizon={self.horizon}; compare at least one step",
+        )
 
     @classmethod
     def full(
@@ -76,7 +92,7 @@ class ExitRule:
         return cls(tuple(layers), probe, eta, metric, dims, horizon)
 
     @classmethod
-    def forced(cls, layers: Sequence[int], layer: int, **compare) -> ExitRule:
+    def forced(cls, layers: Sequence[int], layer: int, **compare: Any) -> ExitRule:
         """Stop at ``layer`` always; ``compare`` are the other arguments of :meth:`full`."""
         return replace(cls.full(layers, **compare), force=layer)
 
@@ -100,9 +116,9 @@ class ExitRule:
 class ExitState:
     """One query so far.
 
-    chunk: (B, T, A) or None before the first reading: the chunk that a finished row took, the latest reading of the
-    others.  done: (B,) bool.  exit_layer: (B,) 0-based, -1 until done.  readings: one per exit passed; NaN for rows
-    that had nothing to compare with or had finished.
+    chunk: (B, T, A) or None before the first reading: the chunk that a finished row took, the
+    latest reading of the others.  done: (B,) bool.  exit_layer: (B,) 0-based, -1 until done.
+    readings: one per exit passed; NaN for rows that had nothing to compare with or had finished.
     """
 
     chunk: Tensor | None
@@ -126,7 +142,9 @@ def start(batch: int, device: torch.device | str | None = None) -> ExitState:
 
 
 def decide(rule: ExitRule, state: ExitState, layer: int, new_chunk: Tensor) -> ExitState:
-    """The state after reading ``new_chunk`` (B, T, A) at ``layer``; a layer that the rule does not read is ignored."""
+    """The state after reading ``new_chunk`` (B, T, A) at ``layer``; a layer that the rule does not
+    read is ignored.
+    """
     if not rule.reads(layer):
         return state
     chunk = _latched(state, new_chunk)
@@ -148,7 +166,7 @@ def _latched(state: ExitState, new: Tensor) -> Tensor:
 
 
 def _reading(rule: ExitRule, state: ExitState, new: Tensor) -> Tensor:
-    """d (B,) fp32 against the previous reading; NaN where there is none or the row no longer asks."""
+    """d (B,) fp32 against the previous reading; NaN without one or once done."""
     if state.chunk is None:
         return torch.full(state.done.shape, math.nan, device=new.device)
     d = discrepancy(new, state.chunk, rule.metric, dims=rule.dims, horizon=rule.horizon)
@@ -157,11 +175,9 @@ def _reading(rule: ExitRule, state: ExitState, new: Tensor) -> Tensor:
 
 def _settled(d: Tensor, eta: float) -> Tensor:
     """Inclusive, in fp32; a NaN never settles, ``ALWAYS`` settles whatever could be compared."""
-    return d <= torch.tensor(eta, dtype=torch.float32, device=d.device)
+    return d <= float(np.float32(eta))
 
 
 def _need(ok: bool, message: str) -> None:
     if not ok:
         raise ValueError(message)
-
-

@@ -7,11 +7,13 @@ Per chunk step h, over the D compared dimensions, with Delta = new - prev:
     mad     mean_d |Delta|
     max     max_d |Delta|
 
-and the mean over the steps.  Calibration and run time call this one function: thresholds of a per-step statistic
-compared with a chunk mean are the costliest defect of the reference (nominal depth 16.0 became 25.8).
+and the mean over the steps.  Calibration and run time call this one function: thresholds of a
+per-step statistic compared with a chunk mean are the costliest defect of the reference (nominal
+depth 16.0 became 25.8).
 
-Cosine is computed as half the squared chord |a/|a| - b/|b||^2 / 2, which equals it, is exactly 0 for equal chunks
-and keeps its relative precision in fp32; the paper does not say which metric made its tables.
+Cosine is computed as half the squared chord |a/|a| - b/|b||^2 / 2, which equals it, is exactly 0
+for equal chunks and keeps its relative precision in fp32; the paper does not say which metric made
+its tables.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ def discrepancy(
 ) -> Tensor:
     """d (B,) in fp32 between two chunks (B, T, A) of normalised actions.
 
-    dims: A flags, the dimensions to compare (default all; padded ones should be False).  horizon: compare only the
-    first ``horizon`` steps (default all of the chunk).
+    dims: A flags, the dimensions to compare (default all; padded ones should be False).  horizon:
+    compare only the first ``horizon`` steps (default all of the chunk).
     """
     if new.shape != previous.shape or new.ndim != 3:
         raise ValueError(
@@ -66,7 +68,9 @@ def _compared(chunk: Tensor, dims: Sequence[bool] | None, horizon: int | None) -
     if dims is None:
         return chunk
     if len(dims) != chunk.shape[-1] or not any(dims):
-        raise ValueError(f"dims={tuple(dims)} for {chunk.shape[-1]} action dimensions; give one flag each, one True")
+        raise ValueError(
+            f"dims={tuple(dims)} for {chunk.shape[-1]} action dimensions; one flag each, one True"
+        )
     return chunk[..., [d for d, keep in enumerate(dims) if keep]]
 
 
@@ -87,8 +91,10 @@ def compared_dims(
     gripper: int | None = None,
     width: int | None = None,
 ) -> tuple[bool, ...]:
-    """The ``dims`` mask of a policy: ``action_dim`` real dimensions, then padding up to ``width``."""
+    """The ``dims`` mask of a policy: ``action_dim`` real dimensions, then padding to ``width``."""
     if dims == "no_gripper" and gripper is None:
-        raise ValueError("exits.dims='no_gripper' but this action has no gripper dimension; use exits.dims='real'")
+        raise ValueError(
+            "exits.dims='no_gripper' but this action has no gripper; use exits.dims='real'"
+        )
     drop = gripper if dims == "no_gripper" else None
     return tuple(d < action_dim and d != drop for d in range(width or action_dim))

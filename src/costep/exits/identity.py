@@ -1,0 +1,59 @@
+"""What thresholds hold for: the checkpoint and everything that changes its discrepancies.
+
+Thresholds are numbers in the units of one checkpoint's outputs: another checkpoint, normaliser,
+exit set, metric, number of flow steps or dtype makes them meaningless without making them fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that must be equal for the thresholds to mean the same.
+
+    dims: compared action dimensions.  horizon: compared steps of the ``chunk``.  flow_steps,
+    warm_start, t0: of the flow decoder, None with regression.  dtype: of the computation
+    ("float32", "bfloat16"); autocast: whether mixed.
+    """
+
+    checkpoint: str
+    normaliser: str
+    layers: tuple[int, ...]
+    probe: int | None
+    metric: str
+    dims: tuple[bool, ...]
+    horizon: int
+    chunk: int
+    dtype: str
+    autocast: bool = False
+    flow_steps: int | None = None
+    warm_start: str | None = None
+    t0: float | None = None
+
+    def differences(self, expected: Identity) -> tuple[str, ...]:
+        """One line for each field that differs: calibrated, expected, and the fix."""
+        mine, theirs = ({f.name: getattr(i, f.name) for f in fields(i)} for i in (self, expected))
+        return tuple(
+            f"{name}: calibrated for {mine[name]!r}, this policy has {theirs[name]!r}; "
+            f"{_FIX.get(name, 'calibrate again')}"
+            for name in mine
+            if mine[name] != theirs[name]
+        )
+
+
+_FIX = {
+    "checkpoint": "calibrate this checkpoint, or load the one that the artifact belongs to",
+    "normaliser": "the statistics have changed; restore those of the checkpoint or calibrate again",
+    "layers": "set exits.layers to the calibrated exits or calibrate again",
+    "probe": "set exits.probe to the calibrated probe or calibrate again",
+    "metric": "set exits.metric to the calibrated metric or calibrate again",
+    "dims": "set exits.dims to the calibrated choice or calibrate again",
+    "horizon": "set exits.horizon and n_action_steps to the calibrated ones or calibrate again",
+    "dtype": "run in the calibrated dtype or calibrate in this one",
+    "autocast": "run with the calibrated autocast setting or calibrate with this one",
+    "flow_steps": "set decoder.flow.steps_exits to the calibrated number or calibrate again",
+    "warm_start": "set decoder.flow.warm_start to the calibrated mode or calibrate again",
+    "t0": "set decoder.flow.t0 to the calibrated value or calibrate again",
+}
