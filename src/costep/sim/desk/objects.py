@@ -89,7 +89,7 @@ def add_basket(spec: mujoco.MjSpec, name: str = "basket", colour: tuple[float, .
 
 
 DRAWER_TRAVEL, HANDLE_WIDTH = 0.12, 0.016
-_INNER = (0.065, 0.08, 0.045)  # half length, half width, height of the drawer's box
+_INNER = (0.065, 0.08, 0.042)  # half length, half width, height of the drawer's box
 
 
 def add_cabinet(spec: mujoco.MjSpec, name: str = "cabinet", colour: tuple[float, ...] = (0.45, 0.30, 0.20)) -> None:
@@ -101,10 +101,11 @@ def add_cabinet(spec: mujoco.MjSpec, name: str = "cabinet", colour: tuple[float,
     length, width, height = _INNER
     shell, inner = [c * 0.8 for c in colour], [min(1.0, c * 1.7) for c in colour]
     body = spec.worldbody.add_body(name=name)
-    _wall(body, _BOX, [length + 0.005, width + 0.016, 0.004], [-length, 0, 0.072], shell)
+    _wall(body, _BOX, [length, width + 0.016, 0.004], [-length - 0.005, 0, 0.068], shell)
     for side in (1, -1):
-        _wall(body, _BOX, [length + 0.005, 0.004, 0.034], [-length, side * (width + 0.012), 0.034], shell)
+        _wall(body, _BOX, [length, 0.004, 0.032], [-length - 0.005, side * (width + 0.012), 0.032], shell)
     drawer = body.add_body(name="drawer")
+    spec.add_exclude(bodyname1=name, bodyname2="drawer")  # the joint guides the drawer, not its walls
     drawer.add_joint(
         name="drawer", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0], range=[0, DRAWER_TRAVEL], damping=3,
         frictionloss=0.8, armature=0.05,
@@ -113,7 +114,7 @@ def add_cabinet(spec: mujoco.MjSpec, name: str = "cabinet", colour: tuple[float,
     for side in (1, -1):
         _wall(drawer, _BOX, [length, 0.004, height / 2], [-length, side * width, 0.006 + height / 2], inner, mass=0.05)
     _wall(drawer, _BOX, [0.004, width, height / 2], [-2 * length, 0, 0.006 + height / 2], inner, mass=0.05)
-    _wall(drawer, _BOX, [0.005, width + 0.012, 0.030], [0, 0, 0.034], colour, mass=0.1)
+    _wall(drawer, _BOX, [0.005, width + 0.012, 0.027], [0, 0, 0.031], colour, mass=0.1)
     drawer.add_geom(
         name="handle", type=_BOX, size=[0.022, HANDLE_WIDTH / 2, 0.014], pos=[0.027, 0, 0.040], rgba=[0.9, 0.9, 0.9, 1],
         mass=0.03, **OBJECT_BITS, **_GRIP,

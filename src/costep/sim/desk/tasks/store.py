@@ -20,11 +20,11 @@ class Store(Task):
         self.blocks = [add_block(spec, f"block{i}") for i in range(3)]
 
     def reset(self, world: World, rng: np.random.Generator) -> str:
-        front = rng.uniform((0.36, 0.07), (0.42, 0.14))
-        world.fix("cabinet", front, rng.uniform(-0.15, 0.15))
+        front = rng.uniform((0.34, 0.09), (0.38, 0.15))
+        world.fix("cabinet", front, rng.uniform(-0.12, 0.12))
         world.data.joint("drawer").qpos[0] = DRAWER_TRAVEL - 0.002
         middle = front + (0.06, 0)
-        spots = scatter(rng, 3, (0.38, -0.18), (0.64, 0.16), apart=0.095, avoid=((middle, 0.17), (front, 0.17)))
+        spots = scatter(rng, 3, (0.43, -0.18), (0.64, 0.14), apart=0.095, avoid=((middle, 0.17),))
         colours = draw_colours(rng, 3)
         for block, spot, colour in zip(self.blocks, spots, colours, strict=True):
             world.put(block, spot, rng.uniform(-0.35, 0.35))
