@@ -10,7 +10,13 @@ FOURTEEN, FOUR = tuple(range(1, 28, 2)), (6, 13, 20, 27)
 
 @pytest.mark.parametrize(
     ("c", "fourteen", "four"),
-    [(1, 16.00, 17.5), (0.8, 10.49, 15.57), (0.7, 8.41, 14.49), (0.4, 5.33, 10.93), (0.1, 4.22, 7.77)],
+    [
+        (1, 16.00, 17.5),
+        (0.8, 10.49, 15.57),
+        (0.7, 8.41, 14.49),
+        (0.4, 5.33, 10.93),
+        (0.1, 4.22, 7.77),
+    ],
 )
 def test_nominal_depths_of_the_paper(c, fourteen, four):
     # the fourteen-exit set of the reference gives its first exit no mass

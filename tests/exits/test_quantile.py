@@ -1,4 +1,4 @@
-"""Filtered quantiles against the worked example, an independent slow loop and the share guarantees."""
+"""Filtered quantiles against the worked example, a slow loop and the share guarantees."""
 
 import logging
 import math

@@ -1,0 +1,141 @@
+"""FLOP formulas against torch's own counter and against the paper's cost table."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from costep import flops
+
+S, CROPS, GIGA = 680, 5, 1e9  # what the paper's table was computed with
+
+
+def vision():
+    return CROPS * flops.molmo_crop()
+
+
+def total(head):
+    return (vision() + 28 * flops.QWEN2_7B.flops(S) + head) / GIGA
+
+
+def sweep(steps):
+    """A1-FM that tests all fourteen exits and a probe after layer 0."""
+    costs = flops.exit_costs(
+        vision(),
+        flops.QWEN2_7B.flops(S),
+        lambda depth: steps * flops.expert_pass(depth, S, action_dim=32),
+        exits=range(1, 28, 2),
+        probe=0,
+    )
+    return costs[-1] / GIGA
+
+
+@pytest.mark.parametrize(
+    ("count", "paper"),
+    [
+        (lambda: flops.QWEN2_7B.flops(S) / GIGA, 323.61),
+        (lambda: 28 * flops.QWEN2_7B.flops(S) / GIGA, 9061.01),
+        (lambda: vision() / GIGA, 2013.36),
+        (lambda: total(flops.a1_mlp_head()), 11074.39),
+        (lambda: total(10 * flops.expert_pass(28, S, action_dim=32)), 11130.30),
+        (lambda: sweep(10), 11503.3),
+        (lambda: sweep(2), 11160.2),
+    ],
+)
+def test_the_cost_table_of_a1(count, paper):
+    assert count() == pytest.approx(paper, rel=5e-4)
+
+
+def test_parts_of_a1():
+    assert flops.QWEN2_7B.weights == 233_046_016
+    assert flops.A1_EXPERT.weights == 9_437_184
+    assert flops.molmo_crop() / GIGA == pytest.approx(402.5, rel=1e-4)
+    assert flops.a1_mlp_head() / GIGA == pytest.approx(1.850, rel=1e-3)
+    # ten times what the paper prints
+    assert flops.expert_pass(28, S) / GIGA == pytest.approx(5.568, abs=5e-4)
+    assert flops.expert_pass(28, S, action_dim=32) / GIGA == pytest.approx(5.569, abs=5e-4)
+
+
+def test_deployed_with_two_cameras_a1_costs_half():
+    tokens = flops.a1_tokens(2)
+    assert tokens == 352
+    assert flops.QWEN2_7B.flops(tokens) / GIGA == pytest.approx(165.84, abs=0.01)
+    ten_steps = 10 * flops.expert_pass(28, tokens, chunk=10)
+    assert ten_steps / GIGA == pytest.approx(63.97, abs=0.01)
+    everything = 2 * flops.molmo_crop() + 28 * flops.QWEN2_7B.flops(tokens) + ten_steps
+    assert everything / GIGA == pytest.approx(5511, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("executed", "layers", "everything"),
+    [(0.844, 15.6, 12.8), (0.609, 39.1, 31.9), (0.415, 58.5, 47.9), (0.235, 76.5, 62.6)],
+)
+def test_both_accountings_of_table_5(executed, layers, everything):
+    saved = flops.savings(executed, vision(), 28 * flops.QWEN2_7B.flops(S))
+    assert 100 * saved.layers == pytest.approx(layers, abs=0.06)
+    assert 100 * saved.total == pytest.approx(everything, abs=0.1)
+
+
+def test_step_heads():
+    adapter = 24 * flops.step_head_layer(896, steps=8, conditions=577)
+    assert adapter / GIGA == pytest.approx(46.5, rel=5e-3)  # VLA-Adapter, two cameras
+    s2 = 24 * flops.step_head_layer(2048, steps=8, conditions=193)
+    assert s2 / GIGA == pytest.approx(87, rel=2e-2)
+
+
+def test_exit_costs_add_up():
+    costs = flops.exit_costs(100.0, 10.0, lambda depth: depth, exits=(1, 3), probe=0)
+    assert costs == (100 + 20 + 1 + 2, 100 + 40 + 1 + 2 + 4)
+    uneven = flops.exit_costs(0.0, (1, 2, 3, 4), lambda depth: 0, exits=(1, 3))
+    assert uneven == (3, 10)
+
+
+# ---- against torch ----------------------------------------------------------------------------
+
+
+def counted(function):
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def attend(x_sd, memory_cd, w, heads, kv_heads, head_dim):
+    """Plain attention of x on [memory, x]; only x's keys and values are projected."""
+    s, c = x_sd.shape[0], memory_cd.shape[0]
+    q = (x_sd @ w["q"]).view(s, heads, head_dim).transpose(0, 1)
+    k, v = ((x_sd @ w[n]).view(s, kv_heads, head_dim).transpose(0, 1) for n in "kv")
+    cached = torch.randn(kv_heads, c, head_dim)
+    k, v = (torch.cat([cached, t], 1).repeat_interleave(heads // kv_heads, 0) for t in (k, v))
+    weights = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+    return torch.bmm(weights, v).transpose(0, 1).reshape(s, -1) @ w["o"]
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("head_dim", [None, 24])
+def test_transformer_layer_equals_the_counter(gated, head_dim):
+    layer = flops.TransformerLayer(64, 160, heads=4, kv_heads=2, head_dim=head_dim, gated=gated)
+    dim = head_dim or 16
+    w = {n: torch.randn(64, k * dim) for n, k in (("q", 4), ("k", 2), ("v", 2))}
+    w["o"] = torch.randn(4 * dim, 64)
+    up, down = torch.randn(64, 160), torch.randn(160, 64)
+
+    def run():
+        x = attend(torch.randn(11, 64), torch.randn(29, 64), w, 4, 2, dim)
+        hidden = F.silu(x @ up) * (x @ up) if gated else F.gelu(x @ up)
+        hidden @ down
+
+    assert layer.flops(11, context=29) == counted(run)
+
+
+def test_step_head_layer_equals_the_counter():
+    d, steps, conditions = 32, 5, 17
+
+    def run():
+        w, x, tap = torch.randn(d, d), torch.randn(steps, d), torch.randn(conditions, d)
+        keys, values = torch.cat([x @ w, tap @ w]), torch.cat([x @ w, tap @ w])
+        mixed = ((x @ w) @ keys.T).softmax(-1) @ values
+        fused = torch.cat([mixed] * 3, -1) @ torch.randn(3 * d, d)
+        (fused * (x @ w)) @ w
+
+    count = flops.step_head_layer(d, steps, conditions, fused=3, gate=True)
+    assert count == counted(run)
