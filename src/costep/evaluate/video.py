@@ -114,7 +114,7 @@ def _caption(
 ) -> None:
     width = draw.im.size[0]
     draw.text((10, top + 8), _fitted(recording.instruction, 15, width - 20), TEXT, _font(15))
-    status, colour = f"{step / recording.control_hz:4.1f} s", MUTED
+    status, colour = f"{step / recording.control_hz:.1f} s", MUTED
     if ended:
         colour = SUCCESS if recording.success else FAILURE
         status += "   solved" if recording.success else "   not solved"

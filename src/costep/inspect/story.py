@@ -1,0 +1,235 @@
+"""From result folders to a report: which videos, which pictures, and what to say about them.
+
+Choices that could flatter are made by rule. Videos show the first initial states of the protocol,
+solved or not; pictures show the first recorded episode that was solved, and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from costep.evaluate import records as store
+from costep.evaluate.compare import compare
+from costep.evaluate.protocol import Protocol, machine
+from costep.evaluate.recording import Recording
+from costep.evaluate.records import EpisodeRecord, Summary, summarise
+from costep.evaluate.report import data as report
+from costep.evaluate.runner import recording_path
+from costep.evaluate.video import poster, rollout_video
+from costep.inspect.compute import ComputePoint, compute_figure, latency_figure
+from costep.inspect.episode import episode_figures
+
+Role = Literal["control", "before", "full", "exits", "other"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result folder with the part it plays: a control, the policy before training, at full
+    depth, with exits, or any other."""
+
+    label: str
+    folder: Path
+    role: Role = "other"
+    note: str = ""
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        return Protocol.load(self.folder / "protocol.json")
+
+    @cached_property
+    def records(self) -> list[EpisodeRecord]:
+        return store.read(self.folder / "episodes.jsonl")
+
+    @cached_property
+    def summary(self) -> Summary:
+        return summarise(self.records)
+
+    def recordings(self) -> list[Path]:
+        """Recorded episodes, in the order of the protocol."""
+        paths = (recording_path(self.folder, *key) for key in self.protocol.episodes())
+        return [path for path in paths if path.exists()]
+
+
+def report_from_runs(
+    runs: Sequence[Run],
+    *,
+    title: str,
+    lead: str = "",
+    videos: int = 6,
+    config: Mapping[str, Any] | None = None,
+    commands: Sequence[tuple[str, str]] = (),
+    stages: Sequence[report.Stage] = (),
+    notes: Sequence[str] = (),
+) -> report.ReportData:
+    """Everything the folders can tell. Runs appear in the order given."""
+    star = _star(runs)
+    protocol = star.protocol
+    return report.ReportData(
+        title=title,
+        lead=lead,
+        facts=(
+            ("suite", protocol.suite),
+            ("tasks" if len(protocol.tasks) > 1 else "task", str(len(protocol.tasks))),
+            ("episodes per run", str(len(protocol))),
+            ("control rate", f"{protocol.control_hz:g} Hz"),
+        ),
+        headlines=tuple(_headlines(runs)),
+        videos=tuple(_videos(runs, videos)),
+        videos_note="The first initial states of the evaluation, solved or not. The cells in the "
+        "lower right corner light up as deep as the policy thought before the actions you see.",
+        success=tuple(_success_row(run, run is star) for run in runs),
+        paired=tuple(_paired(runs)),
+        task_columns=tuple(run.label for run in runs),
+        tasks=_task_rows(runs) if len(protocol.tasks) > 1 else (),
+        figures=tuple(episode_figures(_first_solved(star))) if star.recordings() else (),
+        compute_figures=tuple(_compute_figures(runs, star)),
+        latency=tuple(_latency_row(run) for run in runs if run.summary.queries),
+        stages=tuple(stages),
+        commands=tuple(commands),
+        config=config or {},
+        protocol={run.label: run.protocol.to_json() for run in runs},
+        versions=protocol.versions,
+        machine=machine(),
+        notes=tuple(notes),
+    )
+
+
+def _star(runs: Sequence[Run]) -> Run:
+    """The run the report is about: with exits if there is one, else full depth, else the last."""
+    if not runs:
+        raise ValueError("a report needs at least one run")
+    for role in ("exits", "full"):
+        if found := [run for run in runs if run.role == role]:
+            return found[0]
+    return runs[-1]
+
+
+def _by_role(runs: Sequence[Run]) -> dict[str, Run]:
+    return {run.role: run for run in reversed(runs)}
+
+
+def _headlines(runs: Sequence[Run]) -> list[report.Headline]:
+    roles, lines = _by_role(runs), []
+    for role, text in (("full", "solved at full depth"), ("exits", "solved with early exits")):
+        if role in roles and (rate := roles[role].summary.overall.rate) is not None:
+            score = roles[role].summary.overall
+            note = f"{score.successes} of {score.trials}; 95 % interval " + _range(score.interval)
+            lines.append(report.Headline(f"{rate:.0%}", text, note))
+    saved = roles["exits"].summary if "exits" in roles else None
+    if saved and saved.layers_saved is not None and saved.mean_layers_run is not None:
+        note = f"{saved.mean_layers_run:.1f} of {saved.layers_total} run on average"
+        lines.append(report.Headline(f"{saved.layers_saved:.0%}", "of the layers saved", note))
+    before = roles.get("before")
+    if before and before.summary.overall.rate is not None:
+        note = f"{before.summary.overall.successes} of {before.summary.overall.trials}"
+        rate = before.summary.overall.rate
+        lines.append(report.Headline(f"{rate:.0%}", "before training", note))
+    return lines
+
+
+def _videos(runs: Sequence[Run], count: int) -> list[report.Video]:
+    """The star's first recordings; the first scene also as it went before training."""
+    star, before = _star(runs), _by_role(runs).get("before")
+    chosen = [(star, path) for path in star.recordings()[:count]]
+    if chosen and before and before is not star:
+        same = before.folder / "recordings" / chosen[0][1].name
+        chosen = chosen[: count - 1] + ([(before, same)] if same.exists() else chosen[count - 1 :])
+    return [_video(run, Recording.load(path)) for run, path in chosen]
+
+
+def _video(run: Run, recording: Recording) -> report.Video:
+    return report.Video(
+        content=rollout_video(recording),
+        title=run.label,
+        caption=f"“{recording.instruction}”, seed {recording.seed}, {recording.seconds:.1f} s",
+        success=recording.success,
+        poster=poster(recording),
+    )
+
+
+def _success_row(run: Run, is_star: bool) -> report.SuccessRow:
+    kinds: dict[Role, report.Kind] = {"control": "control", "before": "control"}
+    return report.SuccessRow(
+        label=run.label,
+        score=run.summary.overall,
+        kind="highlight" if is_star else kinds.get(run.role, "result"),
+        note=run.note,
+        layers_saved=run.summary.layers_saved,
+        mean_steps=run.summary.mean_steps,
+    )
+
+
+def _paired(runs: Sequence[Run]) -> list[str]:
+    roles = _by_role(runs)
+    pairs = [("exits", "full"), ("full", "before"), ("full", "control")]
+    return [
+        compare(roles[a].records, roles[b].records).sentence(roles[a].label, roles[b].label)
+        for a, b in pairs
+        if a in roles and b in roles
+    ]
+
+
+def _task_rows(runs: Sequence[Run]) -> tuple[report.TaskRow, ...]:
+    words = {r.task: r.instruction for run in runs for r in run.records}
+    return tuple(
+        report.TaskRow(task, words[task], tuple(run.summary.tasks.get(task) for run in runs))
+        for task in _star(runs).protocol.tasks
+        if task in words
+    )
+
+
+def _compute_figures(runs: Sequence[Run], star: Run) -> list[report.Figure]:
+    points = [
+        ComputePoint(
+            run.label,
+            None if run.summary.layers_saved is None else 1 - run.summary.layers_saved,
+            run.summary.overall,
+        )
+        for run in runs
+    ]
+    if not any(p.layers is not None for p in points):
+        return []
+    made = [
+        report.Figure(
+            compute_figure(points),
+            "Success against compute",
+            "Further left is cheaper, higher is better. Bars are 95 % Wilson intervals; where two "
+            "overlap, these episodes do not separate the runs.",
+            "Success rate of each run against the share of backbone layers it ran.",
+            "after A1, table 5",
+        )
+    ]
+    timed = [r for run in runs if run.role in ("full", "exits") for r in run.records]
+    timed = timed or star.records
+    if any(r.ms for r in timed):
+        made.append(
+            report.Figure(
+                latency_figure(timed),
+                "Time follows depth",
+                "Milliseconds per query grouped by the layers it ran: dots are medians, bars reach "
+                "from the 5th to the 95th percentile.",
+                "Median query time for each number of layers run.",
+            )
+        )
+    return made
+
+
+def _latency_row(run: Run) -> report.LatencyRow:
+    s = run.summary
+    return report.LatencyRow(
+        run.label, s.queries, s.ms_p50 or 0.0, s.ms_p95 or 0.0, s.mean_layers_run, s.layers_total
+    )
+
+
+def _first_solved(run: Run) -> Recording:
+    """The first recorded success, else the first recording."""
+    recordings = [Recording.load(path) for path in run.recordings()]
+    return next((r for r in recordings if r.success), recordings[0])
+
+
+def _range(interval: Any) -> str:
+    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"
