@@ -27,8 +27,8 @@ from costep.config import (
 Size = Literal["tiny", "small", "full"]
 
 TINY = BackboneSizes(
-    width=128, layers=6, heads=4, kv_heads=2, ffn=256, rope_theta=1e4, vocabulary=512, text_tokens=24,
-    pixels=128, patch=16, vision_width=128, vision_layers=3, vision_heads=4,
+    width=128, layers=6, heads=4, kv_heads=2, ffn=256, rope_theta=1e4, vocabulary=512, text_tokens=20,
+    pixels=96, patch=16, vision_width=128, vision_layers=3, vision_heads=4,
 )  # fmt: skip
 SMALL = BackboneSizes(
     width=384, layers=12, heads=6, kv_heads=2, ffn=1024, rope_theta=1e4, vocabulary=512, text_tokens=24,

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from costep.backbones.base import Backbone, Inputs
 from costep.backbones.words import build_tokenizer, encode
 from costep.config import BackboneSizes, PolicyConfig
-from costep.nn.attention import merge_heads, split_heads
+from costep.nn.attention import attend, split_heads
 from costep.nn.mlp import SwiGLU
+from costep.nn.norm import RMSNorm
 from costep.nn.rope import angles, rotate
 from costep.types import BackboneInfo, Layout, Observation, Tap
 
@@ -47,7 +47,7 @@ class TinyBackbone(Backbone):
         self.camera_embed = nn.Parameter(torch.randn(len(self.cameras), sizes.width) * 0.02)
         self.words = nn.Embedding(sizes.vocabulary, sizes.width)
         self.blocks = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.layers))
-        self.final_norm = nn.RMSNorm(sizes.width, eps=1e-6)
+        self.final_norm = RMSNorm(sizes.width)
         self.queries = nn.Parameter(torch.randn(self._query_rows(config), sizes.width) * 0.02)
         self.info = BackboneInfo(
             layers=sizes.layers, width=sizes.width, kv_heads=sizes.kv_heads,
@@ -161,18 +161,17 @@ class DecoderLayer(nn.Module):
         super().__init__()
         d = sizes.width // sizes.heads
         self.heads, self.kv_heads = sizes.heads, sizes.kv_heads
-        self.norm_attention = nn.RMSNorm(sizes.width, eps=1e-6)
+        self.norm_attention = RMSNorm(sizes.width)
         self.qkv = nn.Linear(sizes.width, (sizes.heads + 2 * sizes.kv_heads) * d)
         self.out = nn.Linear(sizes.width, sizes.width, bias=False)
-        self.norm_ffn = nn.RMSNorm(sizes.width, eps=1e-6)
+        self.norm_ffn = RMSNorm(sizes.width)
         self.ffn = SwiGLU(sizes.width, sizes.ffn)
 
     def forward(self, x: Tensor, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         h = split_heads(self.qkv(self.norm_attention(x)), self.heads + 2 * self.kv_heads)
         q, k, v = h.split([self.heads, self.kv_heads, self.kv_heads], 1)
         q, k = rotate(q, inputs.angle), rotate(k, inputs.angle)
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=inputs.allowed, enable_gqa=True)
-        x = x + self.out(merge_heads(o))
+        x = x + self.out(attend(q, k, v, inputs.allowed))
         return x + self.ffn(self.norm_ffn(x)), (k, v)
 
 
@@ -211,7 +210,7 @@ class VisionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(p, self.heads) for p in self.qkv(self.norm1(x)).chunk(3, -1))
-        x = x + self.out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        x = x + self.out(attend(q, k, v))
         return x + self.ffn(self.norm2(x))
 
 
@@ -229,7 +228,6 @@ def _conv_stem(patch: int, width: int) -> nn.Sequential:
         out = width // 2 ** (steps - 1 - step) if step else max(16, width // 2 ** (steps - 1))
         layers += [
             nn.Conv2d(channels, out, 3, stride=2, padding=1),
-            nn.GroupNorm(4, out),
             nn.GELU(),
         ]
         channels = out

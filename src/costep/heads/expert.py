@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from costep.config import PolicyConfig
 from costep.heads.base import Head, HeadState
-from costep.nn.attention import merge_heads, split_heads
+from costep.nn.attention import attend, merge_heads, split_heads
 from costep.nn.mlp import SwiGLU
+from costep.nn.norm import RMSNorm
 from costep.nn.rope import angles, rotate
 from costep.nn.time import NoisyActionEmbedding
 from costep.types import BackboneInfo, Layout, Observation, Tap
@@ -32,7 +32,7 @@ class FlowExpert(Head):
         self.state = nn.Linear(config.state_dim, flow.width)
         self.noisy = NoisyActionEmbedding(actions, flow.width, flow.time_embed)
         self.layers = nn.ModuleList(ExpertLayer(config, info) for _ in range(config.head.depth))
-        self.norm = nn.RMSNorm(flow.width, eps=1e-6)
+        self.norm = RMSNorm(flow.width)
         self.believes = config.belief.mode != "none"
         if self.believes:
             self.belief = nn.Linear(config.belief.dim, flow.width)
@@ -88,11 +88,11 @@ class ExpertLayer(nn.Module):
             raise ValueError(
                 f"head.heads={self.heads} must be a multiple of the backbone's {self.kv_heads} key/value heads"
             )
-        self.norm_attention = nn.RMSNorm(flow.width, eps=1e-6)
+        self.norm_attention = RMSNorm(flow.width)
         self.qkv = nn.Linear(flow.width, (self.heads + 2 * self.kv_heads) * d)
-        self.q_norm = nn.RMSNorm(d, eps=1e-6) if flow.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(d) if flow.qk_norm else nn.Identity()
         self.out = nn.Linear(self.heads * d, flow.width, bias=False)
-        self.norm_ffn = nn.RMSNorm(flow.width, eps=1e-6)
+        self.norm_ffn = RMSNorm(flow.width)
         self.ffn = SwiGLU(flow.width, flow.ffn)
         width = self.kv_heads * d
         self.kv_proj = (
@@ -112,6 +112,5 @@ class ExpertLayer(nn.Module):
         q, k, v = h.split([self.heads, self.kv_heads, self.kv_heads], 1)
         q, k = rotate(self.q_norm(q), angle), rotate(k, angle)
         k, v = torch.cat([kv[0].to(k.dtype), k], 2), torch.cat([kv[1].to(v.dtype), v], 2)
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, enable_gqa=True)
-        x = x + self.out(merge_heads(o))
+        x = x + self.out(attend(q, k, v, allowed))
         return x + self.ffn(self.norm_ffn(x))

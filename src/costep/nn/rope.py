@@ -22,17 +22,13 @@ def angles(position: Tensor, head_dim: int, theta: float) -> Tensor:
 def rotate(x: Tensor, angle: Tensor, form: Literal["half", "upstream"] = "half") -> Tensor:
     """Rotate x (B, H, N, d) by angles (B, N, d/2) or (N, d/2)."""
     angle = angle if angle.dim() == 2 else angle[:, None]
-    cos = torch.cat([angle.cos()] * 2, -1).to(x.dtype)
-    sin = torch.cat([angle.sin()] * 2, -1).to(x.dtype)
-    return x * cos + _quarter_turn(x, form) * sin
-
-
-def _quarter_turn(x: Tensor, form: str) -> Tensor:
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     if form == "half":
         a, b = x.chunk(2, -1)
-        return torch.cat([-b, a], -1)
-    a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack([-b, a], -1).flatten(-2)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    cos, sin = torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)
+    turned = torch.stack([-x[..., 1::2], x[..., 0::2]], -1).flatten(-2)
+    return x * cos + turned * sin
 
 
 def restart(x: Tensor, theta: float, form: Literal["half", "upstream"] = "half") -> Tensor:
