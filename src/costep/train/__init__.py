@@ -1,0 +1,1 @@
+"""Training: per-group schedules, exit supervision, a resumable loop and self-contained checkpoints."""

@@ -1,0 +1,91 @@
+"""What a training run is told, what it reports at every step, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message names the step, the reason and the checkpoint to go back to."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """One run.  Learning rates, warm-up, freezing and exit supervision are fields of ``PolicyConfig.train``.
+
+    batch_size: samples per forward pass of one process; an optimiser step sees batch_size x accumulate x processes.
+    clip: largest gradient norm (0 = off), of each parameter group or of all together (``clip_scope``).
+    freeze: ``lr`` keeps the backbone's rate at 0 for the first ``freeze_steps`` (the paper's wording; moments still
+    accumulate), ``grad`` also skips its backward pass.  checkpoint_every: steps, 0 = only at the end.
+    minutes: stop and save after so much wall clock.  ema: decay of averaged weights, which are then the ones saved.
+    """
+
+    out_dir: Path
+    steps: int
+    batch_size: int = 32
+    seed: int = 0
+    accumulate: int = 1
+    clip: float = 1.0
+    clip_scope: Literal["group", "global"] = "group"
+    weight_decay: float = 0.0
+    freeze: Literal["lr", "grad"] = "lr"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every: int = 500
+    keep_last: int = 2
+    log_every: int = 10
+    minutes: float | None = None
+    ema: float | None = None
+    resume: bool = False
+    tensorboard: bool = True
+    wandb: str | None = None  # project name
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "keep_last", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; use at least 1")
+        if self.clip < 0 or self.checkpoint_every < 0:
+            raise ValueError(
+                f"clip={self.clip}, checkpoint_every={self.checkpoint_every}; use 0 for off"
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema}; a decay lies between 0 and 1, for example 0.999")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimiser step; ``step`` counts completed steps, so the first report says 1.
+
+    parts: the policy's loss parts (one per exit, gate, ...).  lr, grad_norm: by parameter group; norms are those
+    before clipping.
+    """
+
+    step: int
+    total: int
+    loss: float
+    parts: dict[str, float]
+    lr: dict[str, float]
+    grad_norm: dict[str, float]
+    samples_per_second: float
+
+    def scalars(self) -> dict[str, float]:
+        """Flat names as TensorBoard groups them."""
+        flat = {"loss": self.loss, "samples_per_second": self.samples_per_second}
+        for group in ("parts", "lr", "grad_norm"):
+            flat |= {f"{group}/{k}": v for k, v in getattr(self, group).items()}
+        return flat
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """step: completed steps in all.  losses: those of this call.  checkpoint: its ``pretrained_model`` folder."""
+
+    step: int
+    losses: tuple[float, ...]
+    checkpoint: Path
+    stopped: Literal["done", "signal", "minutes"]
+    seconds: float
+    samples_per_second: float
+    precision: str

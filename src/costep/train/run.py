@@ -1,0 +1,205 @@
+"""Everything one training run holds, and how it starts, is restored and is saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from costep.data.contract import Contract
+from costep.train import checkpoint, optim, precision, state
+from costep.train.average import Average
+from costep.train.feed import Batch, Share
+from costep.train.options import TrainingError, TrainOptions
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from costep.policy import Policy
+
+log = logging.getLogger(__name__)
+FIXED = (
+    "steps", "batch_size", "accumulate", "seed", "clip", "clip_scope", "weight_decay", "freeze", "ema",
+)  # fmt: skip  # options that fix the sequence of losses
+
+
+class Objective(nn.Module):
+    """``policy.loss`` as a forward pass, so that the distributed wrapper synchronises gradients."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(
+        self, batch: Batch, noise: torch.Generator, layer: int | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.policy.loss(batch, generator=noise, exit_layer=layer)
+
+
+@dataclass
+class Run:
+    """step counts completed optimiser steps; saved is the newest complete checkpoint."""
+
+    policy: Policy
+    options: TrainOptions
+    contract: Contract
+    accelerator: Accelerator
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    plans: dict[str, optim.Schedule]
+    share: Share
+    precision: str
+    identity: dict[str, Any]
+    average: Average | None
+    step: int = 0
+    saved: Path | None = None
+    extra_writers: Sequence[checkpoint.Writer] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+
+def begin(
+    policy: Policy,
+    options: TrainOptions,
+    contract: Contract,
+    dataset: dict[str, Any],
+    extra_writers: Sequence[checkpoint.Writer] = (),
+    notes: dict[str, Any] | None = None,
+) -> Run:
+    """A fresh run, or the resumed one; ``dataset`` says what must be the same when resuming."""
+    found = unfinished(options)
+    accelerator = _accelerator(options)
+    options = recipe(policy, options, accelerator.num_processes)
+    chosen = _precision(options, found, accelerator.device)
+    share = Share(
+        options.batch_size, options.accumulate, accelerator.process_index, accelerator.num_processes
+    )
+    optimizer = optim.build(policy.to(accelerator.device), options.weight_decay)
+    objective, optimizer = accelerator.prepare(Objective(policy), optimizer)
+    run = Run(
+        policy, options, contract, accelerator, objective, optimizer,
+        optim.schedules(policy.config.train, options.steps), share, chosen,
+        identity(policy, options, contract, dataset, chosen, share.processes),
+        None if options.ema is None else Average(policy, options.ema),
+        extra_writers=extra_writers,
+    )  # fmt: skip
+    run.settings = settings(run, notes)
+    if found is not None:
+        restore(run, found)
+    return run
+
+
+def unfinished(options: TrainOptions) -> Path | None:
+    """The checkpoint to go on from, None for a fresh run; a run that is in the way raises."""
+    found = checkpoint.finished(options.out_dir / "checkpoints")
+    if found and not options.resume:
+        raise TrainingError(
+            f"{options.out_dir} already holds a run up to step {int(found[-1].name)}; "
+            "resume it (resume=True, --resume), or choose another out_dir"
+        )
+    return found[-1] if found else None
+
+
+def recipe(policy: Policy, options: TrainOptions, processes: int) -> TrainOptions:
+    """Options as the recipe wants them: ``upstream`` = no clipping, decay .01 (constant rate)."""
+    if options.freeze == "grad" and processes > 1:
+        raise TrainingError("freeze='grad' runs on one process only; use freeze='lr'")
+    if policy.config.train.recipe == "upstream":
+        return dataclasses.replace(options, clip=0.0, weight_decay=0.01)
+    return options
+
+
+def identity(
+    policy: Policy,
+    options: TrainOptions,
+    contract: Contract,
+    dataset: dict[str, Any],
+    chosen: str,
+    processes: int,
+) -> dict[str, Any]:
+    """What fixes the sequence of losses; a resumed run must have the same."""
+    return {
+        **{name: getattr(options, name) for name in FIXED},
+        "precision": chosen,
+        "processes": processes,
+        "dataset": dataset,
+        "contract": contract.sha256(),
+        "config": policy.config.to_dict(),
+    }
+
+
+def settings(run: Run, notes: dict[str, Any] | None) -> dict[str, Any]:
+    """costep_train.json: how the weights came about."""
+    from costep import __version__
+
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(run.options).items()}
+    return {
+        "versions": {"costep": __version__, "torch": torch.__version__},
+        "options": options,
+        **{k: run.identity[k] for k in ("precision", "processes", "dataset", "contract")},
+        "parameters": sum(p.numel() for p in run.policy.parameters()),
+        "notes": notes or {},
+    }
+
+
+def restore(run: Run, found: Path) -> None:
+    """Weights, averages, optimiser and step of the checkpoint ``found``."""
+    folder, weights = found / checkpoint.STATE, found / checkpoint.PRETRAINED / checkpoint.WEIGHTS
+    state.compare(run.identity, folder)
+    checkpoint.load_weights(run.policy, weights if run.average is None else folder / state.RAW)
+    if run.average is not None:
+        run.average.load(load_file(weights))
+    state.restore_optimizer(folder, run.optimizer)
+    run.step, run.saved = state.progress(folder)["step"], found
+    log.info("resumed %s at step %d", found, run.step)
+
+
+def save(run: Run) -> None:
+    """One atomic checkpoint of the current step, ``last`` pointed to it, old ones deleted."""
+    target = run.options.out_dir / "checkpoints" / f"{run.step:06d}"
+    if run.share.rank == 0:
+        raw = None if run.average is None else run.policy.state_dict()
+        checkpoint.save(
+            target,
+            run.policy,
+            run.contract,
+            settings={**run.settings, "step": run.step},
+            extra_writers=run.extra_writers,
+            weights=None if run.average is None else run.average.weights,
+            training=lambda at: state.write(at, run.optimizer, run.step, run.identity, raw),
+        )
+        checkpoint.point_last(target)
+        checkpoint.prune(target.parent, run.options.keep_last)
+    run.accelerator.wait_for_everyone()
+    run.saved = target
+
+
+def _accelerator(options: TrainOptions) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
+
+    return Accelerator(
+        cpu=options.device == "cpu",
+        mixed_precision="no",  # autocast is ours, so that two runs in one process may differ
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=options.accumulate, sync_with_dataloader=False
+        ),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def _precision(options: TrainOptions, found: Path | None, device: torch.device) -> str:
+    """A resumed run keeps what it measured; measuring again might choose otherwise."""
+    if found is not None and options.precision == "auto":
+        return state.progress(found / checkpoint.STATE)["identity"]["precision"]
+    return precision.resolve(options.precision, device)
