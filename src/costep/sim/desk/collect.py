@@ -17,7 +17,7 @@ from costep.sim.desk.expert import Expert
 from costep.sim.desk.scene import CAMERAS
 
 log = logging.getLogger(__name__)
-NOISY_STAGES = ("approach", "descend", "transport")
+NOISY_STAGES = {"approach": 1.0, "transport": 1.0, "descend": 0.3}  # gentler near contact, none in it
 BURST_CHANCE, BURST_STEPS = 0.08, (3, 6)
 
 
@@ -56,7 +56,7 @@ class Bursts:
             self._offset[:3] = self._scale * self._rng.normal(0, 1, 3)
             self._offset[5] = 0.3 * self._scale * self._rng.normal()
         self._left = max(0, self._left - 1)
-        return self._offset.copy() if self._left else np.zeros(7)
+        return self._offset * NOISY_STAGES[stage] * (self._left > 0)
 
 
 def run_expert(env: DeskEnv, seed: int, noise: float = 0.0) -> Episode:

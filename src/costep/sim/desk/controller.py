@@ -17,7 +17,7 @@ from costep.sim.desk.arm import HOME, OPEN, add_arm
 
 MOVE, TURN = 0.05, 0.5  # metres and radians at full action
 LEASH_MOVE, LEASH_TURN = 0.06, 0.4
-REACH = np.array([[0.20, -0.34, 0.012], [0.78, 0.34, 0.50]])  # the target's box; the fingertips stay off the desk
+REACH = np.array([[0.28, -0.34, 0.012], [0.78, 0.34, 0.50]])  # the target's box; the fingertips stay off the desk
 FINGER_LEASH = 0.012  # how far ahead of the fingers their servo looks: sets speed and squeeze
 STEP = 0.05  # seconds, 20 Hz
 

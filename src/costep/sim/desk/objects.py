@@ -38,7 +38,7 @@ def add_block(spec: mujoco.MjSpec, name: str, size: tuple[float, float, float] =
 
 
 def add_can(spec: mujoco.MjSpec, name: str, radius: float = 0.021, half_height: float = 0.03) -> Thing:
-    _free(spec, name, type=_CYLINDER, size=[radius, half_height, 0], mass=0.06, **_GRIP)
+    _free(spec, name, type=_CYLINDER, size=[radius, half_height, 0], mass=0.06, condim=6, friction=[1.0, 0.01, 0.005])
     return Thing(name, 2 * radius, half_height)
 
 
