@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from costep.config import Exits
 from costep.exits.artifact import (
     Artifact,
     ArtifactError,
@@ -21,6 +22,7 @@ from costep.exits.budget import CostTable
 from costep.exits.calibrate import calibrate
 from costep.exits.identity import Identity
 from costep.exits.quantile import ALWAYS, NEVER
+from costep.presets import preset
 
 LAYERS = (6, 13, 20, 27)
 IDENTITY = Identity(
@@ -169,6 +171,23 @@ def test_a_failed_write_leaves_the_old_artifact(tmp_path, artifact, recorded, mo
         save(tmp_path, replace(artifact, library_version="9"), recorded)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert load(path) == artifact
+
+
+def test_identity_of_a_configuration():
+    exits = Exits(metric="cosine", dims="no_gripper", horizon="executed")
+    config = replace(preset("a1_flow", "tiny"), exits=exits, n_action_steps=3, pad_dim=9)
+    known = {"checkpoint": "c", "normaliser": "n", "dtype": "float32", "gripper": 6}
+    identity = Identity.of(config, **known)
+    assert (identity.layers, identity.probe) == (config.exit_layers, config.probe)
+    assert (identity.metric, identity.horizon, identity.chunk) == ("cosine", 3, config.chunk)
+    assert identity.dims == (True,) * 6 + (False,) * 3
+    assert identity.flow_steps == config.decoder.flow.steps_exits
+    assert identity.t0 is None  # only renoise reads it
+    flow = replace(config.decoder.flow, warm_start="renoise")
+    renoise = replace(config, decoder=replace(config.decoder, flow=flow))
+    assert Identity.of(renoise, **known).t0 == flow.t0
+    regression = Identity.of(preset("s2vla", "tiny"), **known)
+    assert (regression.flow_steps, regression.warm_start, regression.t0) == (None, None, None)
 
 
 def test_columns_must_match(tmp_path, artifact, recorded):

@@ -142,7 +142,7 @@ def test_incomplete_recordings_are_named():
 def test_run_time_repeats_the_calibrated_shares(metric, probe):
     """Calibration path == run-time path: the same chunks leave where V says, in the nominal shares.
 
-    Thresholds of per-step values compared with chunk means would be 10 layers off here.
+    Thresholds of per-step values compared with chunk means would leave three layers too late here.
     """
     g = torch.Generator().manual_seed(0)
     target = torch.randn(1, 600, 8, 7, generator=g)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from costep.config import PolicyConfig
+from costep.exits.discrepancy import compared_dims
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -31,6 +34,35 @@ class Identity:
     flow_steps: int | None = None
     warm_start: str | None = None
     t0: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: PolicyConfig,
+        *,
+        checkpoint: str,
+        normaliser: str,
+        dtype: str,
+        autocast: bool = False,
+        gripper: int | None = None,
+    ) -> Identity:
+        """Of the policy that ``config`` describes; ``gripper`` is its action dimension."""
+        e, flow = config.exits, config.decoder.flow if config.decoder.kind == "flow" else None
+        return cls(
+            checkpoint=checkpoint,
+            normaliser=normaliser,
+            layers=config.exit_layers,
+            probe=config.probe,
+            metric=e.metric,
+            dims=compared_dims(config.action_dim, e.dims, gripper=gripper, width=config.pad_dim),
+            horizon=config.chunk if e.horizon == "all" else config.execute,
+            chunk=config.chunk,
+            dtype=dtype,
+            autocast=autocast,
+            flow_steps=flow.steps_exits if flow else None,
+            warm_start=flow.warm_start if flow else None,
+            t0=flow.t0 if flow and flow.warm_start == "renoise" else None,
+        )
 
     def differences(self, expected: Identity) -> tuple[str, ...]:
         """One line for each field that differs: calibrated, expected, and the fix."""
