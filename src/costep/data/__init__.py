@@ -1,1 +1,2 @@
-"""Data: the typed contract with a robot, normalisation, LeRobotDataset writing, the frame cache and training windows."""
+"""Data: the typed contract with a robot, normalisation, LeRobotDataset writing, the frame cache and
+training windows."""

@@ -1,10 +1,12 @@
 """The data contract: everything two programs must agree on before an action may reach a robot.
 
-Names, units, frames, gripper polarity, camera order and sizes, rate, chunk length, how each stream is normalised and
-with which statistics.  It is saved as ``contract.json`` beside every checkpoint and dataset and compared, never
-inferred.  A declaration that is missing is an error here, not an identity.
+Names, units, frames, gripper polarity, camera order and sizes, rate, chunk length, how each stream
+is normalised and with which statistics.  It is saved as ``contract.json`` beside every checkpoint
+and dataset and compared, never inferred.  A declaration that is missing is an error here, not an
+identity.
 
-Conventions: dataset and environment speak the contract's units; inside the library the gripper is 1 = open, 0 = closed.
+Conventions: dataset and environment speak the contract's units; inside the library the gripper is
+1 = open, 0 = closed.
 """
 
 from __future__ import annotations
@@ -43,10 +45,11 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class Contract:
-    """A named agreement.  ``action_bounds`` clips what is sent to the robot, in environment units, or is None.
+    """A named agreement.
 
-    ``images`` is ordered: the policy reads the cameras in this order.  Statistics are None until a data set has been
-    measured; see ``with_statistics`` and ``statistics``.
+    images: ordered; the policy reads the cameras in this order.  action_bounds: clips what is sent
+    to the robot, in environment units, or None.  action_stats, state_stats: None until a data set
+    has been measured.
     """
 
     name: str
@@ -65,7 +68,8 @@ class Contract:
             _check_stats(stream, getattr(self, stream).dim, getattr(self, f"{stream}_stats"))
         if self.action.gripper is not None and not 0 <= self.action.gripper < self.action.dim:
             raise ContractError(
-                f"action.gripper is {self.action.gripper}, expected an index below {self.action.dim} or None"
+                f"action.gripper is {self.action.gripper}, "
+                f"expected an index below {self.action.dim} or None"
             )
         if self.chunk < 1:
             raise ContractError(f"chunk is {self.chunk}, expected at least 1 action per chunk")
@@ -78,14 +82,14 @@ class Contract:
         return dataclasses.replace(self, action_stats=action, state_stats=state)
 
     def statistics(self, stream: str) -> Stats:
-        """Statistics of ``action`` or ``state``; missing ones raise, because an identity would be silently wrong."""
+        """Of ``action`` or ``state``; missing ones raise: an identity would be silently wrong."""
         stats = getattr(self, f"{stream}_stats")
         if stats is None:
             kind = getattr(self, stream).normalisation
             raise ContractError(
-                f"contract {self.name!r} normalises {stream} by {kind!r} but carries no {stream} statistics; "
-                "measure them on the training data (costep.data.cache.build_cache, then FrameCache.contract), "
-                f"or declare {stream}.normalisation = 'none'"
+                f"contract {self.name!r} normalises {stream} by {kind!r} but carries no {stream} "
+                "statistics; measure them on the training data (build_cache, then "
+                f"FrameCache.contract()) or declare {stream}.normalisation = 'none'"
             )
         return stats
 
@@ -109,7 +113,9 @@ class Contract:
     def load(cls, path: str | os.PathLike[str]) -> Contract:
         source = _file(path)
         if not source.exists():
-            raise ContractError(f"no data contract at {source}; every dataset and checkpoint carries a contract.json")
+            raise ContractError(
+                f"no data contract at {source}; data sets and checkpoints carry a contract.json"
+            )
         return cls.from_dict(json.loads(source.read_text()), str(source))
 
     @classmethod
@@ -117,7 +123,9 @@ class Contract:
         data = dict(data)
         version = data.pop("format_version", None)
         if version != FORMAT_VERSION:
-            raise ContractError(f"{source}: format_version is {version}, this costep reads {FORMAT_VERSION}")
+            raise ContractError(
+                f"{source}: format_version is {version}, this costep reads {FORMAT_VERSION}"
+            )
         images = data.get("images")
         return _build(
             cls,
@@ -131,39 +139,22 @@ class Contract:
         )
 
 
-def compare(expected: Contract, actual: Contract, skip: tuple[str, ...] = ()) -> None:
-    """Raise a ContractError that lists every differing field, or return None.
-
-    ``skip`` names fields to leave out by prefix, e.g. ("action_stats", "state_stats") when one side is an environment.
-    """
-    want, have = _flat(expected.to_dict()), _flat(actual.to_dict())
-    missing = object()
-    lines = [
-        f"  {key}: expected {want.get(key, '<absent>')!r}, actual {have.get(key, '<absent>')!r}; {_fix(key)}"
-        for key in dict.fromkeys([*want, *have])
-        if want.get(key, missing) != have.get(key, missing) and not key.startswith(skip or ("\0",))
-    ]
-    if lines:
-        raise ContractError(
-            f"data contracts {expected.name!r} (expected) and {actual.name!r} (actual) differ "
-            f"in {len(lines)} field(s):\n" + "\n".join(lines)
-        )
-
-
 def measure(x: np.ndarray) -> Stats:
     """Statistics of x (N, D), in float64; quantiles interpolate linearly."""
     if len(x) == 0:
         raise ContractError("cannot measure statistics of an empty stream")
     x = np.asarray(x, np.float64)
     q01, q99 = np.quantile(x, [0.01, 0.99], axis=0)
-    rows = (q01, q99, x.min(0), x.max(0), x.mean(0), x.std(0))
-    return Stats(*(tuple(row.tolist()) for row in rows), count=len(x))
+    rows = {"q01": q01, "q99": q99, "min": x.min(0), "max": x.max(0), "mean": x.mean(0)}
+    rows["std"] = x.std(0)
+    return Stats(**{name: tuple(row.tolist()) for name, row in rows.items()}, count=len(x))
 
 
 def desk(chunk: int = 8, pixels: int = 128) -> Contract:
     """The embedded desk suite: LIBERO's action and state conventions, two cameras, 20 Hz.
 
-    Action: delta xyz (x 0.05 m), delta axis-angle (x 0.5 rad), gripper -1 open / +1 close, all in [-1, 1].
+    Action: delta xyz (x 0.05 m), delta axis-angle (x 0.5 rad), gripper -1 open / +1 close, all in
+    [-1, 1].
     """
     action = ActionSpec(
         names=("dx", "dy", "dz", "drx", "dry", "drz", "gripper"),
@@ -186,52 +177,44 @@ def desk(chunk: int = 8, pixels: int = 128) -> Contract:
     return Contract("desk", action, state, images, chunk, action_bounds=(-1.0, 1.0))
 
 
-CONTRACTS = {"desk": desk}  # name -> function; a plain dict, extended by the embodiments that are added here
+CONTRACTS = {"desk": desk}
 
 
 def named(name: str, **overrides: Any) -> Contract:
+    """The contract of that name, without statistics."""
     if name not in CONTRACTS:
         raise ContractError(f"unknown contract {name!r}; known: {', '.join(sorted(CONTRACTS))}")
     return CONTRACTS[name](**overrides)
 
 
-_FIXES = {
-    "action.gripper": "convert the gripper at the border, or load the checkpoint trained with this polarity",
-    "action_stats": "use the statistics saved with the checkpoint; never those of another dataset",
-    "state_stats": "use the statistics saved with the checkpoint; never those of another dataset",
-    "action.normalisation": "load a checkpoint whose normalisation is of this kind",
-    "state.normalisation": "load a checkpoint whose normalisation is of this kind",
-    "images": "render these cameras, in this order and size, and rebuild the frame cache",
-    "chunk": "set the policy's chunk to the contract's",
-    "action.rate_hz": "run the control loop at the contract's rate",
-}
-
-
-def _fix(key: str) -> str:
-    match = max((prefix for prefix in _FIXES if key.startswith(prefix)), key=len, default=None)
-    return f"fix: {_FIXES[match]}" if match else "fix: use the environment and checkpoint of one contract"
-
-
 def _check_stream(name: str, spec: ActionSpec | StateSpec) -> None:
     if spec.normalisation not in get_args(Normalisation):
+        kinds = ", ".join(get_args(Normalisation))
         raise ContractError(
-            f"{name}.normalisation is {spec.normalisation!r}; declare one of {', '.join(get_args(Normalisation))}"
+            f"{name}.normalisation is {spec.normalisation!r}; declare one of {kinds}"
         )
     if len(spec.units) != len(spec.names):
-        raise ContractError(f"{name}: {len(spec.names)} names but {len(spec.units)} units; give one per dimension")
+        raise ContractError(
+            f"{name}: {len(spec.names)} names but {len(spec.units)} units; give one per dimension"
+        )
 
 
 def _check_stats(name: str, dim: int, stats: Stats | None) -> None:
     if stats is not None and len(stats.q01) != dim:
-        raise ContractError(f"{name} statistics have {len(stats.q01)} dimensions, {name}.names has {dim}")
+        raise ContractError(
+            f"{name} statistics have {len(stats.q01)} dimensions, {name}.names has {dim}"
+        )
 
 
 def _build(cls: type, data: dict[str, Any], source: str, **parts: Any) -> Any:
-    """A dataclass from JSON: lists become tuples, every field must be declared and no other may be."""
+    """A dataclass from JSON: lists become tuples; every field must be declared, and no other."""
     names = [f.name for f in dataclasses.fields(cls)]
     absent, unknown = [n for n in names if n not in data], [n for n in data if n not in names]
     if absent or unknown:
-        raise ContractError(f"{source}: undeclared {absent or 'nothing'}, unknown {unknown or 'nothing'}; fix the file")
+        raise ContractError(
+            f"{source}: undeclared fields {absent}, unknown fields {unknown}; declare every field "
+            "of the contract and nothing else"
+        )
     return cls(**{n: parts[n](data[n]) if n in parts else _tuples(data[n]) for n in names})
 
 
@@ -241,15 +224,6 @@ def _tuples(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return json.loads(json.dumps(dataclasses.asdict(value)))
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts and lists of dicts as dotted keys; lists of plain values stay whole."""
-    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        value = {str(i): v for i, v in enumerate(value)}
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key, sub in value.items() for k, v in _flat(sub, f"{prefix}.{key}" if prefix else key).items()}
 
 
 def _file(path: str | os.PathLike[str]) -> Path:

@@ -14,15 +14,15 @@ from costep.data.contract import Contract
 class EpisodeLike(Protocol):
     """What a demonstrator returns: N frames; any object with these attributes will do.
 
-    images: camera -> (N, H, W, 3) uint8, or None when not rendered.  state: (N, S).  action: (N, A) the expert's clean
-    label.  executed: (N, A) what was really sent (label plus noise, clipped).  stage: N names of task stages.
+    images: camera -> (N, H, W, 3) uint8.  state: (N, S).  action: (N, A) the expert's clean label.
+    executed: (N, A) what was really sent (label plus noise, clipped).  stages: N names.
     """
 
-    images: dict[str, np.ndarray] | None
+    images: dict[str, np.ndarray]
     state: np.ndarray
     action: np.ndarray
     executed: np.ndarray
-    stage: Sequence[str]
+    stages: Sequence[str]
     instruction: str
     seed: int
     success: bool
@@ -32,26 +32,26 @@ class EpisodeLike(Protocol):
 class Episode:
     """The plain implementation of ``EpisodeLike``, for tests and converters."""
 
-    images: dict[str, np.ndarray] | None
+    images: dict[str, np.ndarray]
     state: np.ndarray
     action: np.ndarray
     executed: np.ndarray
-    stage: Sequence[str]
+    stages: Sequence[str]
     instruction: str
     seed: int
     success: bool = True
 
 
 def check_episode(episode: EpisodeLike, contract: Contract) -> int:
-    """Number of frames of an episode that keeps the contract; a ValueError lists everything that does not."""
+    """Frames of an episode that keeps the contract; a ValueError lists everything that does not."""
     frames = len(episode.state)
-    expected = {
+    expected: dict[str, tuple[int, ...]] = {
         "state": (frames, contract.state.dim),
         "action": (frames, contract.action.dim),
         "executed": (frames, contract.action.dim),
     }
     actual = {name: np.asarray(getattr(episode, name)) for name in expected}
-    images = episode.images or {}
+    images = episode.images
     for spec in contract.images:
         expected[f"images.{spec.name}"] = (frames, spec.height, spec.width, 3)
         actual[f"images.{spec.name}"] = np.asarray(images.get(spec.name, ()))
@@ -60,11 +60,16 @@ def check_episode(episode: EpisodeLike, contract: Contract) -> int:
         for name, shape in expected.items()
         if actual[name].shape != shape
     ]
-    wrong += [f"{n} contains NaN or infinity" for n in ("state", "action", "executed") if not _finite(actual[n])]
-    if len(episode.stage) != frames:
-        wrong.append(f"stage has {len(episode.stage)} names, expected {frames}")
+    wrong += [
+        f"{n} contains NaN or infinity"
+        for n in ("state", "action", "executed")
+        if not _finite(actual[n])
+    ]
+    if len(episode.stages) != frames:
+        wrong.append(f"stages has {len(episode.stages)} names, expected {frames}")
     if frames < 1 or wrong:
-        raise ValueError(f"episode of seed {episode.seed} breaks contract {contract.name!r}: {wrong or 'no frames'}")
+        reasons = "; ".join(wrong) or "it has no frames"
+        raise ValueError(f"episode {episode.seed} breaks contract {contract.name!r}: {reasons}")
     return frames
 
 

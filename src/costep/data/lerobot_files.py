@@ -1,7 +1,8 @@
-"""Reading a LeRobotDataset v3.0 from its files, in order and without importing LeRobot (which costs 10 CPU seconds).
+"""Reading a LeRobotDataset v3.0 from its files, in order and without importing LeRobot (which costs
+10 CPU seconds).
 
-Tables with pyarrow, video with PyAV.  Whole video files are decoded from front to back: about a hundred times faster
-per frame than random access, which is what training loaders do.
+Tables with pyarrow, video with PyAV.  Whole video files are decoded from front to back: about a
+hundred times faster per frame than random access, which is what training loaders do.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ VERSION = "v3.0"
 
 @dataclass(frozen=True)
 class VideoFile:
-    """One mp4 of one camera and the episodes it holds: (first row in the data set, first frame in the file, length)."""
+    """One mp4 of one camera and the episodes it holds: (first row in the data set, first frame in
+    the file, length)."""
 
     camera: str
     path: Path
     episodes: tuple[tuple[int, int, int], ...]
+
+    @property
+    def frames(self) -> int:
+        return sum(length for _, _, length in self.episodes)
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,11 @@ class DatasetFiles:
 
     def __post_init__(self) -> None:
         if self.root.name.endswith(".partial") or (self.root / "journal.json").exists():
-            raise ValueError(f"{self.root} is still being written; finish it first (EpisodeWriter.finalise)")
+            raise ValueError(f"{self.root} is still being written; call finalise() first")
         if not (self.root / "meta/info.json").exists():
             raise FileNotFoundError(f"{self.root} is no LeRobotDataset: meta/info.json is missing")
         if (version := self.info["codebase_version"]) != VERSION:
-            raise ValueError(f"{self.root} is in format {version}, expected {VERSION}; convert it with LeRobot's tools")
+            raise ValueError(f"{self.root} is in format {version}, expected {VERSION}; convert it")
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -81,7 +87,10 @@ class DatasetFiles:
     def videos(self, camera: str) -> list[VideoFile]:
         key, fps, table = f"observation.images.{camera}", self.info["fps"], self.episodes
         if self.info["features"][key]["dtype"] != "video":
-            raise ValueError(f"{key} is stored as single images; convert it with lerobot-edit-dataset convert_image_to_video")
+            raise ValueError(
+                f"{key} is stored as single images; convert the data set with "
+                "lerobot-edit-dataset --operation.type convert_image_to_video"
+            )
         files: dict[Path, list[tuple[int, int, int]]] = {}
         for i in range(len(table["episode_index"])):
             path = self.root / self.info["video_path"].format(
@@ -90,18 +99,24 @@ class DatasetFiles:
                 file_index=table[f"videos/{key}/file_index"][i],
             )
             first = round(table[f"videos/{key}/from_timestamp"][i] * fps)
-            files.setdefault(path, []).append((table["dataset_from_index"][i], first, table["length"][i]))
+            files.setdefault(path, []).append(
+                (table["dataset_from_index"][i], first, table["length"][i])
+            )
         return [VideoFile(camera, path, tuple(episodes)) for path, episodes in files.items()]
 
     def fingerprint(self) -> str:
         """Digest of every file's name and content."""
         digest = hashlib.sha256()
-        for path in sorted(p for p in self.root.rglob("*") if p.is_file() and ".cache" not in p.parts):
+        for path in sorted(
+            p for p in self.root.rglob("*") if p.is_file() and ".cache" not in p.parts
+        ):
             digest.update(f"{path.relative_to(self.root).as_posix()} {sha256(path)}\n".encode())
         return digest.hexdigest()
 
 
-def decode(video: VideoFile, fps: float, block: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def decode(
+    video: VideoFile, fps: float, block: int = 256
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All frames of a file in order, in blocks: (rows (n,), frames (n, H, W, 3) uint8).
 
     A frame is placed by its time stamp, not by counting, and each row must turn up exactly once.
@@ -125,7 +140,9 @@ def decode(video: VideoFile, fps: float, block: int = 256) -> Iterator[tuple[np.
     if rows:
         yield np.array(rows), np.stack(frames)
     if where:
-        raise ValueError(f"{video.path} lacks {len(where)} of the frames its data set announces; the file is damaged")
+        raise ValueError(
+            f"{video.path} lacks {len(where)} frames that its data set announces; it is damaged"
+        )
 
 
 def sha256(path: Path) -> str:
@@ -144,5 +161,7 @@ def _read(root: Path, folder: str, names: list[str] | None) -> dict[str, list[An
         for name, column in file.read(columns=chosen).to_pydict().items():
             merged.setdefault(name, []).extend(column)
     if not merged:
-        raise FileNotFoundError(f"{root / folder} holds no parquet files; the data set is incomplete")
+        raise FileNotFoundError(
+            f"{root / folder} holds no parquet files; the data set is incomplete"
+        )
     return merged

@@ -1,31 +1,32 @@
-"""Normalisation: between environment units and the library's numbers, for NumPy arrays and torch tensors alike.
+"""Normalisation: between environment units and the library's numbers, for NumPy and torch alike.
 
-Each dimension is y = clip((x - shift) * scale + bias, low, high).  Quantiles (LIBERO, baselines of the field):
-y = clip(2 (x - q01) / (q99 - q01 + 1e-8) - 1, -1, 1), and 0 where q01 == q99.  The gripper is left out of it and only
-converted: environment open/closed values <-> 1 = open, 0 = closed.
+Each dimension is y = clip((x - shift) * scale + bias, low, high).  Quantiles, as in LIBERO policies:
+y = clip(2 (x - q01) / (q99 - q01 + 1e-8) - 1, -1, 1), and 0 where q01 == q99.  The gripper is
+left out of it and only converted: environment open / closed values <-> 1 = open, 0 = closed.
 
-``as_executed`` is the one definition of "what the robot really did" (S2-VLA, section on the belief state): training
-windows, rollouts and servers must all build action history with it, so train == deploy.
-Differences: values are clipped and constant dimensions become 0, where LeRobot's stock normaliser does neither.
+``as_executed`` is the one definition of "what the robot really did" (S2-VLA, belief state): training
+windows, rollouts and servers build action history with it, so train == deploy.
+Difference: values are clipped and constant dimensions become 0; LeRobot's stock normaliser does
+neither.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from costep.data.contract import Contract
 from costep.types import Normalisation, Stats
 
-Array = TypeVar("Array")  # np.ndarray or torch.Tensor, (..., D); the result has the kind, device and dtype of the input
+Array = Any  # np.ndarray or torch.Tensor, (..., D); results are of the input's kind and dtype
 EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Per-dimension map of one stream, each field (D,): y = clip((x - shift) * scale + bias, low, high)."""
+    """One stream's map, every field (D,): y = clip((x - shift) * scale + bias, low, high)."""
 
     shift: np.ndarray
     scale: np.ndarray
@@ -34,9 +35,8 @@ class Affine:
     high: np.ndarray
 
     def forward(self, x: Array) -> Array:
-        return ((x - like(x, self.shift)) * like(x, self.scale) + like(x, self.bias)).clip(
-            like(x, self.low), like(x, self.high)
-        )
+        y = (x - like(x, self.shift)) * like(x, self.scale) + like(x, self.bias)
+        return y.clip(like(x, self.low), like(x, self.high))
 
     def inverse(self, y: Array) -> Array:
         """Constant dimensions (scale 0) return to their constant, whatever ``y`` says."""
@@ -45,15 +45,13 @@ class Affine:
 
 
 class Normaliser:
-    """The contract's conversions.  Built once; a missing statistic raises here, before any number is wrong."""
+    """The contract's conversions; building it raises when a statistic is missing."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self._state = _affine(contract.state.normalisation, contract, "state")
         self._action = _affine(contract.action.normalisation, contract, "action")
-        gripper = contract.action.gripper
-        if gripper is not None:
-            self._action = _with_gripper(self._action, contract)
+        self._action = _with_gripper(self._action, contract)
 
     def state(self, x: Array) -> Array:
         """(..., S) in state units -> normalised."""
@@ -64,30 +62,34 @@ class Normaliser:
         return self._action.forward(_checked(x, self.contract.action.dim, "action"))
 
     def unnormalise(self, y: Array) -> Array:
-        """(..., A) normalised -> what is sent to the robot: environment units, clipped, gripper fully open or closed."""
+        """(..., A) normalised -> what is sent to the robot.
+
+        Environment units, clipped to the contract's bounds, the gripper fully open or closed.
+        """
         x = self._action.inverse(_checked(self._binarised(y), self.contract.action.dim, "action"))
         bounds = self.contract.action_bounds
         return x if bounds is None else x.clip(*bounds)
 
     def history(self, executed: Array) -> Array:
-        """(..., A) executed, environment units -> belief rows: normalised, gripper -1 closed / +1 open."""
+        """(..., A) executed, environment units -> belief rows: normalised, gripper -1 or +1 (open)."""
         y, gripper = self._binarised(self.actions(executed)), self.contract.action.gripper
         return y if gripper is None else replaced(y, gripper, 2 * y[..., gripper] - 1)
 
     def as_executed(self, y: Array) -> Array:
-        """(..., A) normalised chunk -> belief rows of what the robot will really have done; idempotent."""
+        """(..., A) normalised chunk -> belief rows of what the robot will have done; idempotent."""
         return self.history(self.unnormalise(y))
 
     def _binarised(self, y: Array) -> Array:
         gripper = self.contract.action.gripper
         if gripper is None:
             return y
-        return replaced(y, gripper, (y[..., gripper] >= 0.5) * like(y, np.ones(())))  # exactly .5 opens
+        opened = y[..., gripper] >= 0.5  # exactly .5 opens
+        return replaced(y, gripper, opened * like(y, np.ones(())))
 
 
 def like(x: Array, values: np.ndarray) -> Array:
     """``values`` as the kind, dtype and device of ``x``; needs no torch for NumPy callers."""
-    return x.new_tensor(values) if hasattr(x, "new_tensor") else np.asarray(values, np.asarray(x).dtype)
+    return x.new_tensor(values) if hasattr(x, "new_tensor") else np.asarray(values, x.dtype)
 
 
 def replaced(x: Array, index: int, column: Array) -> Array:
@@ -124,12 +126,18 @@ def _inverse(width: np.ndarray) -> np.ndarray:
 def _with_gripper(affine: Affine, contract: Contract) -> Affine:
     """Take the gripper out of the statistics: (x - closed) / (open - closed), clipped to [0, 1]."""
     spec = contract.action
+    if spec.gripper is None:
+        return affine
     values = (spec.gripper_closed, 1.0 / (spec.gripper_open - spec.gripper_closed), 0.0, 0.0, 1.0)
     rows = (affine.shift, affine.scale, affine.bias, affine.low, affine.high)
-    return Affine(*(replaced(row, spec.gripper, value) for row, value in zip(rows, values, strict=True)))
+    return Affine(
+        *(replaced(row, spec.gripper, value) for row, value in zip(rows, values, strict=True))
+    )
 
 
 def _checked(x: Array, dim: int, stream: str) -> Array:
     if x.shape[-1] != dim:
         raise ValueError(f"{stream} has {x.shape[-1]} dimensions, the contract says {dim}")
+    if "float" not in str(x.dtype):
+        raise ValueError(f"{stream} is {x.dtype}, expected floating point")
     return x

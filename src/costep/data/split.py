@@ -1,4 +1,5 @@
-"""Held-out episodes: chosen once per data set, by episode and within each task, so that no frame is on both sides."""
+"""Held-out episodes: chosen once per data set, by episode and within each task, so that no frame is
+on both sides."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import numpy as np
 def split_episodes(tasks: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Episode indices (train, heldout) for the task of each episode.
 
-    Each task gives round(fraction * its episodes), at least one when fraction > 0 and it has more than one, never all.
+    Each task gives round(fraction * its episodes), at least one when fraction > 0 and it has more
+    than one, never all.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"the held-out fraction is {fraction}, expected 0 <= fraction < 1")

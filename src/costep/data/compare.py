@@ -1,0 +1,57 @@
+"""Comparing two data contracts, at load, at evaluation and in a server's handshake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from costep.data.contract import Contract, ContractError
+
+STATISTICS = ("action_stats", "state_stats")
+_FIXES = {
+    "action.gripper": "convert the gripper at the border, or take a checkpoint of this polarity",
+    "action_stats": "use the statistics saved with the checkpoint, never another data set's",
+    "state_stats": "use the statistics saved with the checkpoint, never another data set's",
+    "action.normalisation": "load a checkpoint whose normalisation is of this kind",
+    "state.normalisation": "load a checkpoint whose normalisation is of this kind",
+    "images": "render these cameras, in this order and size, and rebuild the frame cache",
+    "chunk": "set the policy's chunk to the contract's",
+    "action.rate_hz": "run the control loop at the contract's rate",
+    "": "use environment, data and checkpoint of one contract",
+}
+
+
+def compare(expected: Contract, actual: Contract, skip: tuple[str, ...] = ()) -> None:
+    """Raise a ContractError that lists every differing field with its fix, or return None.
+
+    skip: fields to leave out, by prefix; ``STATISTICS`` when one side is an environment.
+    """
+    want, have = flat(expected.to_dict()), flat(actual.to_dict())
+    lines = [
+        f"  {key}: expected {want.get(key, ABSENT)!r}, actual {have.get(key, ABSENT)!r}; "
+        f"fix: {_FIXES[max((p for p in _FIXES if key.startswith(p)), key=len)]}"
+        for key in dict.fromkeys([*want, *have])
+        if want.get(key, ABSENT) != have.get(key, ABSENT) and not key.startswith(skip)
+    ]
+    if lines:
+        raise ContractError(
+            f"data contracts {expected.name!r} (expected) and {actual.name!r} (actual) differ in "
+            f"{len(lines)} field(s):\n" + "\n".join(lines)
+        )
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT = _Absent()
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists of dicts as dotted keys; lists of plain values stay whole."""
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        value = {str(i): v for i, v in enumerate(value)}
+    if not isinstance(value, dict):
+        return {prefix: value}
+    parts = (flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items())
+    return {k: v for part in parts for k, v in part.items()}

@@ -1,0 +1,147 @@
+"""Training windows: an anchor frame t, the chunk t .. t+T-1 to predict, and the K actions executed
+before t.
+
+Only the current image is read.  The history is what was really sent to the robot (``executed``),
+ending at t-1, through the same ``Normaliser.history`` as at deployment (S2-VLA: the window must use
+the cadence of the rollout); rows before the episode's start are zero with validity False, which is
+not the same as a zero action.  A chunk that runs past the episode's end is masked (``pad_mask``) or
+its anchor is left out (``drop``, as the published LIBERO numbers do).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from costep.data.cache import CacheError, FrameCache
+from costep.data.contract import Contract
+from costep.data.normalise import Normaliser
+
+Tail = Literal["pad_mask", "drop"]
+Split = Literal["train", "heldout", "all"]
+
+
+class WindowDataset:
+    """Windows of one split of a cache.  ``len`` counts anchors; ``batch(indices)`` returns what
+    ``Policy.loss`` takes.
+
+    contract: default, the cache's own; its chunk gives T.  history: K.  The numeric streams are
+    normalised once, here.
+    """
+
+    def __init__(
+        self,
+        cache: FrameCache,
+        contract: Contract | None = None,
+        *,
+        history: int,
+        tail: Tail = "pad_mask",
+        split: Split = "train",
+    ) -> None:
+        self.cache, self.contract = cache, contract or cache.contract()
+        if missing := set(self.contract.cameras) - set(cache.cameras):
+            raise CacheError(
+                f"the contract asks for cameras {sorted(missing)}, the cache has {cache.cameras}; "
+                "build the cache with that contract"
+            )
+        self.chunk, self.history, self.split = self.contract.chunk, history, split
+        normaliser = Normaliser(self.contract)
+        self._state = normaliser.state(np.asarray(cache.state))
+        self._action = normaliser.actions(np.asarray(cache.action))
+        self._executed = normaliser.history(np.asarray(cache.executed))
+        episodes = cache.episodes
+        self._start = np.array([e["start"] for e in episodes])
+        self._stop = np.array([e["stop"] for e in episodes])
+        self._episode, self._task = np.asarray(cache.episode), np.asarray(cache.task)
+        self.anchors = _anchors(episodes, split, self.chunk if tail == "drop" else 1)
+        if len(self.anchors) == 0:
+            raise ValueError(
+                f"split {split!r} of {cache.path} has no windows of {self.chunk} actions with "
+                f"tail={tail!r}; collect more or longer episodes, or raise the held-out share"
+            )
+        self.weights = _TaskTable.of(self._task[self.anchors])
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def batch(self, indices: np.ndarray) -> dict[str, Any]:
+        """Tensors for anchors[indices] (B of them):
+
+        images: camera -> (B, 3, H, W) uint8; state (B, S); instruction: B sentences; actions (B, T,
+        A); action_valid (B, T) bool; history (B, K, A), gripper -1/+1; history_valid (B, K) bool;
+        task (B,) int64; rows (B,) int64, the frames of the cache.  Everything numeric is
+        normalised, and 0 where it is not valid.
+        """
+        rows = self.anchors[np.asarray(indices)]
+        start, stop = self._start[self._episode[rows]], self._stop[self._episode[rows]]
+        ahead, ahead_valid = _window(rows, np.arange(self.chunk), start, stop)
+        past, past_valid = _window(rows, np.arange(-self.history, 0), start, stop)
+        task = self._task[rows]
+        return {
+            "images": {c: self._images(c, rows) for c in self.contract.cameras},
+            "state": torch.from_numpy(self._state[rows]),
+            "instruction": [self.cache.instructions[i] for i in task],
+            "actions": torch.from_numpy(self._action[ahead] * ahead_valid[..., None]),
+            "action_valid": torch.from_numpy(ahead_valid),
+            "history": torch.from_numpy(self._executed[past] * past_valid[..., None]),
+            "history_valid": torch.from_numpy(past_valid),
+            "task": torch.from_numpy(task),
+            "rows": torch.from_numpy(rows),
+        }
+
+    def sample_indices(
+        self, step: int, batch_size: int, seed: int, *, temperature: float = math.inf
+    ) -> np.ndarray:
+        """Indices for optimiser step ``step``: a pure function of its arguments, drawn from
+        Philox(seed, step).
+
+        Hence resuming continues exactly, and no worker has a say.  Tasks are drawn with p ~
+        share^(1 / temperature): inf gives every task the same weight, 1 every frame.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[seed, step]))
+        return self.weights.draw(rng, batch_size, temperature)
+
+    def _images(self, camera: str, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.cache.images(camera, rows)).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class _TaskTable:
+    """Anchors grouped by task: ``order`` (N,) lists them task after task, ``offset`` and ``count``
+    are per task."""
+
+    order: np.ndarray
+    offset: np.ndarray
+    count: np.ndarray
+
+    @classmethod
+    def of(cls, task: np.ndarray) -> _TaskTable:
+        _, count = np.unique(task, return_counts=True)
+        return cls(np.argsort(task, kind="stable"), np.cumsum(count) - count, count)
+
+    def draw(self, rng: np.random.Generator, size: int, temperature: float) -> np.ndarray:
+        weight = (self.count / self.count.sum()) ** (1.0 / temperature)
+        task = rng.choice(len(self.count), size=size, p=weight / weight.sum())
+        return self.order[
+            self.offset[task] + (rng.random(size) * self.count[task]).astype(np.int64)
+        ]
+
+
+def _anchors(episodes: list[dict[str, Any]], split: Split, need: int) -> np.ndarray:
+    """Rows t of the split with at least ``need`` frames from t to the episode's end."""
+    chosen = [e for e in episodes if split in ("all", e["split"])]
+    ranges = [np.arange(e["start"], e["stop"] - need + 1) for e in chosen]
+    return np.concatenate(ranges) if ranges else np.zeros(0, np.int64)
+
+
+def _window(
+    rows: np.ndarray, offsets: np.ndarray, start: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(B, len(offsets)) row numbers kept inside the episode, and whether each lies in it."""
+    wanted = rows[:, None] + offsets
+    valid = (wanted >= start[:, None]) & (wanted < stop[:, None])
+    return np.clip(wanted, start[:, None], stop[:, None] - 1), valid
