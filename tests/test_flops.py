@@ -1,12 +1,18 @@
 """FLOP formulas against torch's own counter and against the paper's cost table."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from costep import flops
+from costep.exits.controller import ExitRule
+from costep.policy import Policy
+from costep.presets import preset
+from costep.types import Observation
 
+LAYERS = (1, 2, 3, 4, 5)
 S, CROPS, GIGA = 680, 5, 1e9  # what the paper's table was computed with
 
 
@@ -93,12 +99,6 @@ def test_exit_costs_add_up():
 # ---- against torch ----------------------------------------------------------------------------
 
 
-def counted(function):
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops()
-
-
 def attend(x_sd, memory_cd, w, heads, kv_heads, head_dim):
     """Plain attention of x on [memory, x]; only x's keys and values are projected."""
     s, c = x_sd.shape[0], memory_cd.shape[0]
@@ -124,7 +124,23 @@ def test_transformer_layer_equals_the_counter(gated, head_dim):
         hidden = F.silu(x @ up) * (x @ up) if gated else F.gelu(x @ up)
         hidden @ down
 
-    assert layer.flops(11, context=29) == counted(run)
+    assert layer.flops(11, context=29) == flops.counted(run)
+
+
+def test_a_policy_pays_for_the_layers_that_it_runs():
+    config = preset("focusvla", "tiny")
+    policy, size = Policy(config).eval(), config.backbone.sizes.pixels
+    images = {c: torch.zeros(1, 3, size, size, dtype=torch.uint8) for c in config.cameras}
+    observation = Observation(images, torch.zeros(1, config.state_dim), ("lift the cup",))
+    costs = [
+        flops.counted(lambda e=e: policy.act(observation, exits=ExitRule.forced(LAYERS, e)))
+        for e in LAYERS
+    ]
+    per_layer = [b - a for a, b in pairwise(costs)]
+    assert max(per_layer) == min(per_layer) > 0
+    readout = flops.counted(lambda: policy.act(observation, exits=ExitRule.forced(LAYERS, 5)))
+    alone = flops.counted(lambda: policy.act(observation))
+    assert 1 < readout / alone < 1.001  # five more readings of a step head cost next to nothing
 
 
 def test_step_head_layer_equals_the_counter():
@@ -138,4 +154,4 @@ def test_step_head_layer_equals_the_counter():
         (fused * (x @ w)) @ w
 
     count = flops.step_head_layer(d, steps, conditions, fused=3, gate=True)
-    assert count == counted(run)
+    assert count == flops.counted(run)

@@ -98,6 +98,18 @@ def exit_costs(
     return tuple(costs)
 
 
+def counted(run: Callable[[], object]) -> int:
+    """What torch counts while ``run()`` runs: the FLOPs of any policy, whatever its parts.
+
+    For the cost of each exit, run a query forced to leave there.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
 @dataclass(frozen=True)
 class Savings:
     """One run, two accountings, each a fraction saved.

@@ -21,6 +21,13 @@ def test_cost_of_an_exit():
     np.testing.assert_allclose(uneven.at((1, 3)), [1.3, 2.0])
 
 
+def test_a_line_through_measured_costs():
+    table = CostTable.fit(LAYERS, [2 + 0.3 * (e + 1) for e in LAYERS])
+    assert (table.vision, table.layer) == (pytest.approx(2), pytest.approx(0.3))
+    with pytest.raises(ValueError, match="two or more"):
+        CostTable.fit((27,), [10.0])
+
+
 @pytest.mark.parametrize("family", ["exponential", "gaussian", "gamma"])
 @pytest.mark.parametrize("budget", [7.5, 14.0, 17.5, 26.0])
 def test_solves_a_mean_depth(family, budget):

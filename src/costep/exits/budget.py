@@ -40,6 +40,19 @@ class CostTable:
     test_layer: float = 0.0
     unit: str = "ms"
 
+    @classmethod
+    def fit(cls, exits: Sequence[int], costs: Sequence[float], unit: str = "ms") -> CostTable:
+        """The straight line through measured costs of leaving at each exit (two at least).
+
+        The tests on the way end up in ``layer``: right for these exits, too kind to denser ones.
+        """
+        if len(exits) < 2 or len(exits) != len(costs):
+            raise ValueError(
+                f"{len(costs)} costs for exits {tuple(exits)}; a line needs two or more"
+            )
+        layer, vision = np.polyfit(np.asarray(exits) + 1.0, np.asarray(costs, dtype=np.float64), 1)
+        return cls(float(vision), float(layer), unit=unit)
+
     def at(self, exits: Sequence[int], probe: int | None = None) -> NDArray[np.float64]:
         """Cost (n,) of leaving at each of ``exits`` when all of them and the probe are tested on
         the way.
