@@ -1,0 +1,125 @@
+"""From an environment's observation to the action it should be stepped with.
+
+An ``Agent`` is a policy, a data contract and a session: it resizes frames as the cache did, normalises proprioception,
+acts, and returns environment units.  It never guesses: cameras, sizes and statistics come from the contract.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from costep.data.contract import Contract
+from costep.data.images import to_pixels
+from costep.data.normalise import Normaliser
+from costep.exits.controller import ExitRule
+from costep.policy import Policy
+from costep.runtime.session import Session
+from costep.types import Observation, Trace
+
+
+@dataclass(frozen=True)
+class Query:
+    """What one run of the network cost and showed; ms is from observation to chunk, environment excluded."""
+
+    ms: float
+    layers_run: int
+    layers_total: int
+    exit_layer: int
+    gates: dict[int, tuple[float, ...]]
+    discrepancies: dict[int, float]
+    kept: dict[int, np.ndarray] | None
+
+
+class Agent:
+    """A policy at one robot.
+
+    >>> agent = Agent(policy, contract)
+    >>> agent.reset(seed=0)
+    >>> action, query = agent.act({"pixels": {...}, "agent_pos": state}, "put the red block in the bowl")
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        contract: Contract,
+        *,
+        exits: ExitRule | None = None,
+        n_action_steps: int | None = None,
+    ) -> None:
+        self.policy, self.contract, self.exits = policy.eval(), contract, exits
+        self.normaliser, self.n_action_steps = Normaliser(contract), n_action_steps
+        _agree(policy, contract)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode; ``seed`` fixes the noise of a flow decoder."""
+        self._session = Session(
+            self.policy,
+            self.normaliser.as_executed,
+            seed=seed,
+            exits=self.exits,
+            n_action_steps=self.n_action_steps,
+        )
+
+    def act(
+        self, observation: Mapping[str, Any], instruction: str
+    ) -> tuple[np.ndarray, Query | None]:
+        """The next action (A,) in environment units, and a query record when the network ran.
+
+        observation: {"pixels": {camera: (H, W, 3) uint8}, "agent_pos": (S,)}.
+        """
+        begin, query = time.perf_counter(), None
+        if self._session.hungry:
+            action, trace = self._session.act(self._observe(observation, instruction))
+            query = self._record(trace, (time.perf_counter() - begin) * 1e3)
+        else:
+            action = self._session.pop()
+        return self.normaliser.unnormalise(action)[0].numpy().astype(np.float32), query
+
+    def _observe(self, observation: Mapping[str, Any], instruction: str) -> Observation:
+        frames = observation["pixels"]
+        if missing := [i.name for i in self.contract.images if i.name not in frames]:
+            raise KeyError(
+                f"camera(s) {missing} are missing: the contract {self.contract.name!r} names "
+                f"{list(self.contract.cameras)}, the environment delivers {list(frames)}"
+            )
+        pixels = self.policy.config.backbone.sizes.pixels
+        images = {
+            i.name: to_pixels(np.ascontiguousarray(frames[i.name])[None], pixels, i)
+            for i in self.contract.images
+        }
+        state = torch.as_tensor(np.asarray(observation["agent_pos"], np.float32))[None]
+        return Observation(images, self.normaliser.state(state), (instruction,))
+
+    def _record(self, trace: Trace, ms: float) -> Query:
+        return Query(
+            ms=ms,
+            layers_run=trace.layers_run,
+            layers_total=self.policy.config.layers_run,
+            exit_layer=int(trace.exit_layer[0]),
+            gates={k: tuple(g[0].tolist()) for k, g in trace.gates.items()},
+            discrepancies={r.layer: float(r.discrepancy[0]) for r in trace.exits},
+            kept={k: v[0].numpy() for k, v in trace.kept.items()} or None,
+        )
+
+
+def _agree(policy: Policy, contract: Contract) -> None:
+    config = policy.config
+    expected = {
+        "cameras": (config.cameras, contract.cameras),
+        "action_dim": (config.action_dim, contract.action.dim),
+        "state_dim": (config.state_dim, contract.state.dim),
+        "chunk": (config.chunk, contract.chunk),
+    }
+    for name, (ours, theirs) in expected.items():
+        if ours != theirs:
+            raise ValueError(
+                f"{name}: the policy was built for {ours}, the data contract {contract.name!r} says {theirs}; "
+                "use the contract saved with the checkpoint, or build the policy for this one"
+            )
