@@ -92,5 +92,5 @@ def test_summary_of_a_control_has_no_depth() -> None:
 
 
 def test_score_reads_well() -> None:
-    assert str(Score(19, 20)) == "95.0% (19/20, 95 % 76.4% to 99.1%)"
+    assert str(Score(19, 20)) == "95.0% (19/20, 95% 76.4% to 99.1%)"
     assert str(Score(0, 0)) == "no episodes"

@@ -154,7 +154,7 @@ def test_comparison_pairs_by_seed_not_by_order(tmp_path: Path, fake_agent, fake_
     assert (c.table.only_a, c.table.only_b, c.table.both, c.unpaired) == (3, 3, 0, 2)
     assert c.p_value == 1.0
     assert c.a.trials == 6
-    assert "3 that" in c.sentence("full depth", "early exit")
+    assert "3 were solved only by" in c.sentence("full depth", "early exit")
     broken = [replace(a[0], error="boom"), *a[1:]]
     assert compare(broken, a).table.total == 7
 

@@ -38,19 +38,19 @@ class Comparison:
     def b(self) -> Score:
         return Score(self.table.both + self.table.only_b, self.table.total)
 
+    def headline(self, a: str, b: str) -> str:
+        """Who was compared, and the difference in percentage points."""
+        return f"{a} against {b}: {100 * self.difference:+.1f} points"
+
     def sentence(self, a: str, b: str) -> str:
-        """The result as one sentence a newcomer can follow."""
+        """The evidence as a sentence a newcomer can follow."""
         t, i = self.table, self.interval
-        verdict = (
-            "too many to be chance at the 5 % level"
-            if self.p_value < 0.05
-            else "not enough to tell the two apart"
-        )
+        verdict = "more than chance explains" if self.p_value < 0.05 else "chance could explain it"
+        p = f"p = {self.p_value:.2g}" if self.p_value >= 0.001 else "p < 0.001"
         return (
-            f"On {t.total} shared initial states, {a} solved {t.only_a} that {b} did not, and {b} "
-            f"solved {t.only_b} that {a} did not: {verdict} (exact McNemar p = {_p(self.p_value)}; "
-            f"difference {100 * self.difference:+.1f} points, 95 % interval "
-            f"{100 * i.low:+.1f} to {100 * i.high:+.1f})."
+            f"Of {t.total} shared initial states, {t.only_a} were solved only by “{a}” and "
+            f"{t.only_b} only by “{b}”: {verdict} (exact McNemar {p}). 95% interval of the "
+            f"difference: {100 * i.low:+.1f} to {100 * i.high:+.1f} points."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +83,3 @@ def compare_runs(a: Path, b: Path) -> Comparison:
     """``compare`` two result folders, after checking that their protocols allow it."""
     check_paired(Protocol.load(a / "protocol.json"), Protocol.load(b / "protocol.json"))
     return compare(store.read(a / "episodes.jsonl"), store.read(b / "episodes.jsonl"))
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

@@ -102,7 +102,7 @@ class Score:
         if not self.trials:
             return "no episodes"
         i = self.interval
-        return f"{self.rate:.1%} ({self.successes}/{self.trials}, 95 % {i.low:.1%} to {i.high:.1%})"
+        return f"{self.rate:.1%} ({self.successes}/{self.trials}, 95% {i.low:.1%} to {i.high:.1%})"
 
     def to_json(self) -> dict[str, Any]:
         return {

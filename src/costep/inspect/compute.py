@@ -29,7 +29,7 @@ def compute_figure(points: Sequence[ComputePoint]) -> bytes:
     Controls that run no network become horizontal lines.
     """
     fig = figure(8.8, 3.7)
-    ax = quiet(fig.add_axes((0.075, 0.16, 0.90, 0.78)))
+    ax = quiet(fig.add_axes((0.075, 0.13, 0.90, 0.85)))
     runs = [p for p in points if p.layers is not None and p.score.trials]
     for index, point in enumerate(sorted(runs, key=lambda p: p.layers or 0)):
         _dot(ax, point, SERIES[index % len(SERIES)])
@@ -39,7 +39,7 @@ def compute_figure(points: Sequence[ComputePoint]) -> bytes:
             ax.axhline(rate, color=GREY, linewidth=1.1, linestyle=(0, (5, 4)), zorder=1)
             label = f"{point.label}  {rate:.0%}"
             note(ax, label, (0.005, rate), (0, 4), coords=("axes", "data"), **PLAIN)
-    ax.set_xlim(0, 1.16)
+    ax.set_xlim(0, 1.2)
     ax.set_ylim(-0.02, 1.14)
     ax.set_xticks(np.linspace(0, 1, 6), [f"{x:.0%}" for x in np.linspace(0, 1, 6)])
     ax.set_yticks(np.linspace(0, 1, 5), [f"{y:.0%}" for y in np.linspace(0, 1, 5)])
@@ -57,7 +57,7 @@ def latency_figure(records: Iterable[EpisodeRecord]) -> bytes:
     if not groups:
         raise ValueError("these records have no queries: nothing to time")
     fig = figure(8.8, 3.1)
-    ax = quiet(fig.add_axes((0.075, 0.19, 0.90, 0.74)))
+    ax = quiet(fig.add_axes((0.075, 0.155, 0.90, 0.81)))
     for run, values in sorted(groups.items()):
         low, middle, high = np.percentile(values, [5, 50, 95])
         ax.plot([run, run], [low, high], color=ACCENT, linewidth=5, alpha=0.3)

@@ -49,8 +49,8 @@ def discrepancy_figure(recording: Recording) -> bytes:
     if not layers:
         raise ValueError("this recording has no discrepancies: the policy ran without exits")
     matrix = np.stack([recording.discrepancies[layer] for layer in layers])
-    fig = figure(8.8, 0.42 * len(layers) + 1.1)
-    ax = fig.add_axes((0.085, 0.62 / fig.get_figheight(), 0.80, 1 - 0.80 / fig.get_figheight()))
+    fig = figure(8.8, 0.42 * len(layers) + 0.9)
+    ax = fig.add_axes((0.085, 0.50 / fig.get_figheight(), 0.80, 1 - 0.58 / fig.get_figheight()))
     quiet(ax, grid=None).set_facecolor(GRID)
     tested = np.ma.masked_invalid(matrix)
     image = ax.pcolormesh(tested, cmap="magma_r", norm=_norm(matrix), linewidth=0)

@@ -49,8 +49,9 @@ class Run:
         return summarise(self.records)
 
     def recordings(self) -> list[Path]:
-        """Recorded episodes, in the order of the protocol."""
-        paths = (recording_path(self.folder, *key) for key in self.protocol.episodes())
+        """Recorded episodes: the first initial state of every task, then the second, ..."""
+        tasks, seeds = self.protocol.tasks, self.protocol.seeds
+        paths = (recording_path(self.folder, task, seed) for seed in seeds for task in tasks)
         return [path for path in paths if path.exists()]
 
 
@@ -117,7 +118,9 @@ def _headlines(runs: Sequence[Run]) -> list[report.Headline]:
     for role, text in (("full", "solved at full depth"), ("exits", "solved with early exits")):
         if role in roles and (rate := roles[role].summary.overall.rate) is not None:
             score = roles[role].summary.overall
-            note = f"{score.successes} of {score.trials}; 95 % interval " + _range(score.interval)
+            i = score.interval
+            note = f"{score.successes} of {score.trials} episodes; 95% interval "
+            note += f"{100 * i.low:.0f} to {100 * i.high:.0f}%"
             lines.append(report.Headline(f"{rate:.0%}", text, note))
     saved = roles["exits"].summary if "exits" in roles else None
     if saved and saved.layers_saved is not None and saved.mean_layers_run is not None:
@@ -145,7 +148,7 @@ def _video(run: Run, recording: Recording) -> report.Video:
     return report.Video(
         content=rollout_video(recording),
         title=run.label,
-        caption=f"“{recording.instruction}”, seed {recording.seed}, {recording.seconds:.1f} s",
+        caption=f"“{recording.instruction}” Seed {recording.seed}, {recording.seconds:.1f}\u00a0s.",
         success=recording.success,
         poster=poster(recording),
     )
@@ -163,14 +166,15 @@ def _success_row(run: Run, is_star: bool) -> report.SuccessRow:
     )
 
 
-def _paired(runs: Sequence[Run]) -> list[str]:
+def _paired(runs: Sequence[Run]) -> list[tuple[str, str]]:
     roles = _by_role(runs)
     pairs = [("exits", "full"), ("full", "before"), ("full", "control")]
-    return [
-        compare(roles[a].records, roles[b].records).sentence(roles[a].label, roles[b].label)
-        for a, b in pairs
-        if a in roles and b in roles
-    ]
+    found = []
+    for a, b in ((roles[a], roles[b]) for a, b in pairs if a in roles and b in roles):
+        result = compare(a.records, b.records)
+        names = a.label, b.label
+        found.append((result.headline(*names), result.sentence(*names)))
+    return found
 
 
 def _task_rows(runs: Sequence[Run]) -> tuple[report.TaskRow, ...]:
@@ -197,8 +201,8 @@ def _compute_figures(runs: Sequence[Run], star: Run) -> list[report.Figure]:
         report.Figure(
             compute_figure(points),
             "Success against compute",
-            "Further left is cheaper, higher is better. Bars are 95 % Wilson intervals; where two "
-            "overlap, these episodes do not separate the runs.",
+            "Further left is cheaper, higher is better. Bars are 95% Wilson intervals of each run "
+            "by itself; the paired comparison above says how two runs differ.",
             "Success rate of each run against the share of backbone layers it ran.",
             "after A1, table 5",
         )
@@ -229,7 +233,3 @@ def _first_solved(run: Run) -> Recording:
     """The first recorded success, else the first recording."""
     recordings = [Recording.load(path) for path in run.recordings()]
     return next((r for r in recordings if r.success), recordings[0])
-
-
-def _range(interval: Any) -> str:
-    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"

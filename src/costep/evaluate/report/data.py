@@ -99,7 +99,7 @@ class ReportData:
     videos: tuple[Video, ...] = ()
     videos_note: str = ""
     success: tuple[SuccessRow, ...] = ()
-    paired: tuple[str, ...] = ()
+    paired: tuple[tuple[str, str], ...] = ()  # (result, explanation)
     task_columns: tuple[str, ...] = ()
     tasks: tuple[TaskRow, ...] = ()
     figures: tuple[Figure, ...] = ()

@@ -34,18 +34,19 @@ def header(data: ReportData) -> str:
 
 def videos(data: ReportData) -> str:
     cards = "".join(_video(v) for v in data.videos)
-    return _section("watch", "Watch it work", data.videos_note, f"<div class=videos>{cards}</div>")
+    body = f"<div class=videos>{cards}</div>" if cards else ""
+    return _section("watch", "Watch it work", data.videos_note, body)
 
 
 def results(data: ReportData) -> str:
     body = _success_table(data.success) if data.success else ""
     if data.paired:
-        body += "<h3>Same start, two policies</h3>" + _paragraphs(data.paired)
+        body += "<h3>Same start, two policies</h3>" + _pairs(data.paired)
     if data.tasks:
         body += "<h3>Task by task</h3>" + _task_table(data)
     intro = (
         "Every run starts from the same list of initial states. The dot is the share of episodes "
-        "solved; the bar around it is the 95 % Wilson interval, the range of true success rates "
+        "solved; the bar around it is the 95% Wilson interval, the range of true success rates "
         "that this many episodes cannot rule out."
     )
     return _section("results", "Does it work?", intro, body)
@@ -94,7 +95,7 @@ def _video(video: Video) -> str:
     return (
         f"<figure class=card><video controls muted loop playsinline preload=metadata{poster} "
         f'aria-label="{escape(video.title)}" src="{data_uri(video.content, "video/mp4")}"></video>'
-        f"<figcaption>{badge}<b>{escape(video.title)}</b> {escape(video.caption)}</figcaption>"
+        f"<figcaption>{badge}<b>{escape(video.title)}</b>{escape(video.caption)}</figcaption>"
         "</figure>"
     )
 
@@ -111,12 +112,10 @@ def _success_table(rows: Iterable[SuccessRow]) -> str:
         f"<td class=num>{_number(row.mean_steps, 0)}</td></tr>"
         for row in rows
     )
-    head = (
-        "<tr><th scope=col>Policy</th><th scope=col class=axis><span>0 %</span><span>50 %</span>"
-        "<span>100 %</span></th><th scope=col class=num>Success</th><th scope=col class=num>95 % "
-        "interval</th><th scope=col class=num>Layers saved</th><th scope=col class=num>Mean steps"
-        "</th></tr>"
-    )
+    axis = "<th scope=col class=axis><span>0%</span><span>50%</span><span>100%</span></th>"
+    names = ("Success", "95% interval", "Layers saved", "Mean steps")
+    numbers = "".join(f"<th scope=col class=num>{name}</th>" for name in names)
+    head = f"<tr><th scope=col>Policy</th>{axis}{numbers}</tr>"
     return _table(f"<thead>{head}</thead><tbody>{body}</tbody>", "success")
 
 
@@ -179,16 +178,9 @@ def _latency_table(data: ReportData) -> str:
         + "</td></tr>"
         for row in data.latency
     )
-    head = "".join(
-        f"<th scope=col{style}>{name}</th>"
-        for name, style in (
-            ("Time per query", ""),
-            ("Queries", " class=num"),
-            ("Median", " class=num"),
-            ("95th percentile", " class=num"),
-            ("Mean layers run", " class=num"),
-        )
-    )
+    names = ("Queries", "Median", "95th percentile", "Mean layers run")
+    numbers = "".join(f"<th scope=col class=num>{name}</th>" for name in names)
+    head = f"<th scope=col>Time per query</th>{numbers}"
     note = (
         "<p class=small>From observation to actions; the simulator's own time is not included.</p>"
     )
@@ -228,12 +220,17 @@ def _paragraphs(texts: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
+def _pairs(texts: Iterable[tuple[str, str]]) -> str:
+    items = "".join(f"<li><b>{escape(head)}</b>{escape(text)}</li>" for head, text in texts)
+    return f"<ul class=pairs>{items}</ul>"
+
+
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f}%"
 
 
 def _bounds(score: Score) -> str:
-    return f"{100 * score.interval.low:.0f} to {100 * score.interval.high:.0f} %"
+    return f"{100 * score.interval.low:.0f} to {100 * score.interval.high:.0f}%"
 
 
 def _number(value: float | None, digits: int) -> str:

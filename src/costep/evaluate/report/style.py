@@ -46,11 +46,16 @@ figure{margin:0}
 .card{background:var(--paper);border:1px solid var(--line);border-radius:14px;overflow:hidden}
 .card video{display:block;width:100%;height:auto;background:#11141a}
 .card figcaption{padding:.7rem .9rem .85rem;font-size:.9rem;color:var(--muted);line-height:1.45}
-.card figcaption b{color:var(--ink)}
+.card figcaption b{color:var(--ink);display:block}
 .badge{float:right;margin-left:.6rem;padding:.06rem .55rem;border-radius:99px;font-size:.78rem;
 font-weight:600}
 .badge.good{background:var(--goodsoft);color:var(--good)}
 .badge.bad{background:var(--badsoft);color:var(--bad)}
+ul.pairs{list-style:none;padding:0;margin:0;display:grid;gap:.7rem;
+grid-template-columns:repeat(auto-fit,minmax(270px,1fr))}
+ul.pairs li{background:var(--paper);border:1px solid var(--line);border-radius:14px;
+padding:.85rem 1.1rem;color:var(--muted);font-size:.92rem}
+ul.pairs b{display:block;color:var(--ink);margin-bottom:.25rem}
 .picture{background:var(--paper);border:1px solid var(--line);border-radius:14px;
 padding:1.1rem 1.2rem 1.15rem;margin:0 0 1.1rem}
 .picture h3{margin:0 0 .7rem}
@@ -101,6 +106,13 @@ ol.stages{flex-direction:column}ol.stages li{border-radius:8px!important}
 SCRIPT = """
 (() => {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  document.querySelectorAll("video").forEach((video) => {
+    video.controls = false;  // while it plays by itself, the bar would hide the caption
+    video.tabIndex = 0;
+    for (const event of ["pointerenter", "focus"])
+      video.addEventListener(event, () => video.controls = true);
+    video.addEventListener("pointerleave", () => video.controls = false);
+  });
   const watch = new IntersectionObserver((entries) => entries.forEach(({target, isIntersecting}) =>
     isIntersecting ? target.play().catch(() => {}) : target.pause()), {threshold: 0.5});
   document.querySelectorAll("video").forEach((video) => watch.observe(video));
