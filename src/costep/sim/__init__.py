@@ -1,1 +1,1 @@
-"""Simulated benchmarks: one adapter per benchmark, and `desk`, the suite that costep carries itself."""
+"""Simulated benchmarks: one adapter each, and `desk`, the suite that costep carries itself."""

@@ -1,8 +1,9 @@
-"""Headless OpenGL for MuJoCo: pick a back end before `mujoco` is imported, and leave quietly at exit.
+"""Headless OpenGL for MuJoCo: picked before `mujoco` is imported, left quietly at exit.
 
-MuJoCo reads `MUJOCO_GL` once, while it is imported. `choose()` therefore has to run first; it keeps a value that the
-user set, else takes EGL (GPU or Mesa's software device), else OSMesa. When neither loads, simulation without
-pictures still works: the complaint, one line that says what to install, comes when the first picture is asked for.
+MuJoCo reads `MUJOCO_GL` once, while it is imported. `choose()` therefore has to run first; it
+keeps a value that the user set, else takes EGL (GPU or Mesa's software device), else OSMesa. When
+neither loads, simulation without pictures still works: the complaint, one line that says what to
+install, comes when the first picture is asked for.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ class RenderingUnavailable(RuntimeError):
 
 
 def choose() -> str:
-    """Set `MUJOCO_GL` when it is unset; returns the back end: egl | osmesa | disable, or the user's own value."""
+    """Set `MUJOCO_GL` when unset; returns it: egl | osmesa | disable, or the user's value."""
     if not os.environ.get("MUJOCO_GL"):
-        os.environ["MUJOCO_GL"] = "egl" if _egl_works() else "osmesa" if _osmesa_works() else "disable"
+        os.environ["MUJOCO_GL"] = (
+            "egl" if _egl_works() else "osmesa" if _osmesa_works() else "disable"
+        )
     return os.environ["MUJOCO_GL"]
 
 
 def open_renderer(owner: object, model: mujoco.MjModel, size: int) -> mujoco.Renderer:
-    """A `size` x `size` renderer that is closed with its owner, or at exit before EGL's own tear-down.
+    """A `size` x `size` renderer, closed with its owner, or at exit before EGL's own tear-down.
 
     Raises RenderingUnavailable naming the packages to install when there is no back end.
     """
     import mujoco
 
     backend = choose()
-    complaint = f"no off-screen OpenGL (MUJOCO_GL={backend}): install {PACKAGES}, or use images=False"
+    complaint = (
+        f"no off-screen OpenGL (MUJOCO_GL={backend}): install {PACKAGES}, or use images=False"
+    )
     if backend.lower() in ("disable", "disabled", "off", "0", "false"):
         raise RenderingUnavailable(complaint)
     model.vis.global_.offwidth = model.vis.global_.offheight = size
@@ -51,7 +56,7 @@ def open_renderer(owner: object, model: mujoco.MjModel, size: int) -> mujoco.Ren
 
 
 def _egl_works() -> bool:
-    """True when some EGL device initialises: the library alone is not enough, its driver must be there too."""
+    """True when some EGL device initialises: the library needs its driver too."""
     try:
         egl = ctypes.CDLL("libEGL.so.1")
     except OSError:
@@ -73,7 +78,9 @@ def _egl_works() -> bool:
     egl.eglInitialize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     return any(
         handle and egl.eglInitialize(handle, None, None)
-        for handle in (open_display(_PLATFORM_DEVICE, device, None) for device in devices[: count.value])
+        for handle in (
+            open_display(_PLATFORM_DEVICE, device, None) for device in devices[: count.value]
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""`desk`: costep's own suite of language-conditioned manipulation, on real physics, from primitives only.
+"""`desk`: costep's own language-conditioned manipulation suite, real physics, primitives only.
 
     env = desk.make_env("bowl")
     observation, info = env.reset(seed=0)
@@ -16,7 +16,7 @@ import gymnasium as _gymnasium  # noqa: E402
 
 from costep.sim.desk.collect import Episode, collect_episode  # noqa: E402
 from costep.sim.desk.env import DeskEnv  # noqa: E402
-from costep.sim.desk.expert import Expert as expert  # noqa: E402, N813
+from costep.sim.desk.expert import Expert as expert  # noqa: E402
 from costep.sim.desk.tasks import TASKS as _TASKS  # noqa: E402
 
 TASKS: tuple[str, ...] = tuple(_TASKS)
@@ -28,6 +28,8 @@ def make_env(task: str, **options: object) -> DeskEnv:
 
 
 for _task in TASKS:
-    _gymnasium.register(f"costep/desk-{_task}-v0", "costep.sim.desk.env:DeskEnv", kwargs={"task": _task})
+    _gymnasium.register(
+        f"costep/desk-{_task}-v0", "costep.sim.desk.env:DeskEnv", kwargs={"task": _task}
+    )
 
 __all__ = ["TASKS", "DeskEnv", "Episode", "collect_episode", "expert", "make_env"]

@@ -1,8 +1,9 @@
-"""One demonstration: the expert acts, what it did and what it would have done are both written down.
+"""One demonstration: what the expert did and what it would have done are both written down.
 
-With `noise`, short bursts of a random offset push the arm off the expert's path while it moves freely; the executed
-action then differs from the recorded label, which is the expert's clean action for the state it finds itself in. That
-teaches recovery (DART, Laskey et al. 2017, with bursts in place of independent noise). Failures are dropped.
+With `noise`, short bursts of a random offset push the arm off the expert's path while it moves
+freely; the executed action then differs from the recorded label, which is the expert's clean
+action for the state it finds itself in. That teaches recovery (DART, Laskey et al. 2017, with
+bursts in place of independent noise). Failures are dropped.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from costep.sim.desk.expert import Expert
 from costep.sim.desk.scene import CAMERAS
 
 log = logging.getLogger(__name__)
-NOISY_STAGES = {"approach": 1.0, "transport": 1.0, "descend": 0.3}  # gentler near contact, none in it
+NOISY_STAGES = {
+    "approach": 1.0,
+    "transport": 1.0,
+    "descend": 0.3,
+}  # gentler near contact, none in it
 BURST_CHANCE, BURST_STEPS = 0.08, (3, 6)
 
 
 @dataclass(frozen=True)
 class Episode:
-    """N steps: pictures and state before each action; `action` is the expert's label, `executed` what was done."""
+    """N steps: pictures and state before each action; the expert's label and what was done."""
 
     task: str
     instruction: str
@@ -63,7 +68,7 @@ def run_expert(env: DeskEnv, seed: int, noise: float = 0.0) -> Episode:
     """Roll the expert out in `env` from `seed`, successful or not."""
     observation, info = env.reset(seed=seed)
     expert, bursts = Expert(env), Bursts(noise, np.random.default_rng([seed, 1]))
-    pictures: dict[str, list] = {camera: [] for camera in CAMERAS if env.unwrapped.images}
+    pictures: dict[str, list] = {camera: [] for camera in CAMERAS if env.images}
     states, labels, executed, stages = [], [], [], []
     done = False
     while not done:
@@ -78,10 +83,16 @@ def run_expert(env: DeskEnv, seed: int, noise: float = 0.0) -> Episode:
         observation, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
     return Episode(
-        task=env.unwrapped.task, instruction=env.unwrapped.task_description, seed=seed, success=info["is_success"],
-        images={camera: np.stack(frames) for camera, frames in pictures.items()}, state=np.stack(states),
-        action=np.stack(labels), executed=np.stack(executed), stages=tuple(stages),
-    )  # fmt: skip
+        task=env.task,
+        instruction=env.task_description,
+        seed=seed,
+        success=info["is_success"],
+        images={camera: np.stack(frames) for camera, frames in pictures.items()},
+        state=np.stack(states),
+        action=np.stack(labels),
+        executed=np.stack(executed),
+        stages=tuple(stages),
+    )
 
 
 def collect_episode(
@@ -89,7 +100,8 @@ def collect_episode(
 ) -> Episode | None:
     """One successful demonstration, or None when the expert failed (logged).
 
-    `task` is an id, or an environment to reuse (then `images` is the environment's). `noise` is in action units.
+    `task` is an id, or an environment to reuse (then `images` is the environment's); `noise` is in
+    action units.
     """
     env = DeskEnv(task, images=images) if isinstance(task, str) else task
     try:
@@ -101,6 +113,9 @@ def collect_episode(
         return episode
     log.warning(
         "dropped %s seed %d: expert not done after %d steps, last stage %r",
-        episode.task, seed, len(episode), episode.stages[-1],
-    )  # fmt: skip
+        episode.task,
+        seed,
+        len(episode),
+        episode.stages[-1],
+    )
     return None

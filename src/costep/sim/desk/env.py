@@ -1,35 +1,46 @@
 """`DeskEnv`: the suite as a Gymnasium environment in LeRobot's conventions.
 
-Observation {"pixels": {"agent", "wrist"}: (128, 128, 3) uint8, "agent_pos": (8,) float32}; action (7,) in [-1, 1];
-20 Hz, 25 physics steps of 2 ms each. `reset(seed=...)` fixes everything: poses, colours, light, instruction.
+Observation {"pixels": {"agent", "wrist"}: (128, 128, 3) uint8, "agent_pos": (8,) float32}; action
+(7,) in [-1, 1]; 20 Hz, 25 physics steps of 2 ms each. `reset(seed=...)` fixes everything: poses,
+colours, light, instruction.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
 
 from costep.sim import gl
-from costep.sim.desk.arm import HOME
 from costep.sim.desk.controller import STEP, Controller
 from costep.sim.desk.scene import CAMERAS, TIMESTEP, Look, base_spec, randomise
 from costep.sim.desk.tasks import TASKS
 from costep.sim.desk.world import World
 
+START = ((0.39, -0.03, 0.20), (0.45, 0.03, 0.24))  # where the hand starts, metres
+START_YAW = 0.1
 SUBSTEPS = round(STEP / TIMESTEP)
-_COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE)
+_COSTLY = (
+    mujoco.mjtRndFlag.mjRND_SHADOW,
+    mujoco.mjtRndFlag.mjRND_REFLECTION,
+    mujoco.mjtRndFlag.mjRND_HAZE,
+)
 
 
 class DeskEnv(gymnasium.Env):
-    """One task of the suite. `images=False` leaves "pixels" out of the observation and never touches OpenGL."""
+    """One task of the suite. `images=False` leaves "pixels" out and never touches OpenGL."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(
-        self, task: str = "bowl", *, images: bool = True, image_size: int = 128, render_mode: str | None = "rgb_array"
+        self,
+        task: str = "bowl",
+        *,
+        images: bool = True,
+        image_size: int = 128,
+        render_mode: str | None = "rgb_array",
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"unknown desk task {task!r}: choose one of {', '.join(TASKS)}")
@@ -42,14 +53,14 @@ class DeskEnv(gymnasium.Env):
         self.world = World(spec)
         self._look = Look.of(self.world.model)
         self._controller = Controller()
-        self._renderer: mujoco.Renderer | None = None
+        self._renderers: dict[int, mujoco.Renderer] = {}
         self._steps = 0
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
         self.observation_space = self._observation_space()
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
-        joints = HOME + self.np_random.uniform(-0.03, 0.03, 7)
+        joints = self._controller.joints_at(self.np_random.uniform(*START), self._start_yaw())
         self.world.reset(joints)
         randomise(self.world.model, self._look, self.np_random)
         self.task_description = self.scene_task.reset(self.world, self.np_random)
@@ -62,7 +73,9 @@ class DeskEnv(gymnasium.Env):
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         action = np.asarray(action, np.float64)
         if action.shape != (7,) or not np.isfinite(action).all():
-            raise ValueError(f"a desk action is 7 finite numbers, got shape {action.shape}: {action}")
+            raise ValueError(
+                f"a desk action is 7 finite numbers, got shape {action.shape}: {action}"
+            )
         self._advance(np.clip(action, -1.0, 1.0))
         self._steps += 1
         self.scene_task.observe(self.world)
@@ -75,25 +88,24 @@ class DeskEnv(gymnasium.Env):
         return self.picture("agent") if self.render_mode == "rgb_array" else None
 
     def picture(self, camera: str, size: int | None = None) -> np.ndarray:
-        """(size, size, 3) uint8 from one camera; another size than the observation's costs a renderer of its own."""
-        if size not in (None, self.image_size):
-            renderer = gl.open_renderer(self, self.world.model, size)
-            try:
-                return self._draw(renderer, camera)
-            finally:
-                renderer.close()
-        if self._renderer is None:
-            self._renderer = gl.open_renderer(self, self.world.model, self.image_size)
-        return self._draw(self._renderer, camera)
+        """(size, size, 3) uint8 from one camera; another size gets a renderer of its own."""
+        size = size or self.image_size
+        if size not in self._renderers:
+            self._renderers[size] = gl.open_renderer(self, self.world.model, size)
+            for flag in _COSTLY:
+                self._renderers[size].scene.flags[flag] = 0
+        self._renderers[size].update_scene(self.world.data, camera)
+        return self._renderers[size].render()
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        while self._renderers:
+            self._renderers.popitem()[1].close()
 
     def _advance(self, action: np.ndarray) -> None:
         world = self.world
-        world.data.ctrl[:] = self._controller.command(action, world.eef, world.eef_quat, world.fingers)
+        world.data.ctrl[:] = self._controller.command(
+            action, world.eef, world.eef_quat, world.fingers
+        )
         mujoco.mj_step(world.model, world.data, SUBSTEPS)
         mujoco.mj_forward(world.model, world.data)
 
@@ -103,18 +115,17 @@ class DeskEnv(gymnasium.Env):
             observation["pixels"] = {camera: self.picture(camera) for camera in CAMERAS}
         return observation
 
-    def _draw(self, renderer: mujoco.Renderer, camera: str) -> np.ndarray:
-        for flag in _COSTLY:
-            renderer.scene.flags[flag] = 0
-        renderer.update_scene(self.world.data, camera)
-        return renderer.render()
+    def _start_yaw(self) -> float:
+        return float(self.np_random.uniform(-START_YAW, START_YAW))
 
     def _info(self, success: bool) -> dict:
         return {"is_success": success, "task": self.task, "instruction": self.task_description}
 
     def _observation_space(self) -> gymnasium.spaces.Dict:
         picture = gymnasium.spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
-        spaces: dict[str, gymnasium.Space] = {"agent_pos": gymnasium.spaces.Box(-np.inf, np.inf, (8,), np.float32)}
+        spaces: dict[str, gymnasium.Space] = {
+            "agent_pos": gymnasium.spaces.Box(-np.inf, np.inf, (8,), np.float32)
+        }
         if self.images:
             spaces["pixels"] = gymnasium.spaces.Dict(dict.fromkeys(CAMERAS, picture))
         return gymnasium.spaces.Dict(spaces)

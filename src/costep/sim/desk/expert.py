@@ -1,9 +1,10 @@
 """Scripted experts: an action from the present state alone, so that a picture can teach it.
 
-A task's plan names where the hand should be now (`Move`); `act` turns that into an action by a proportional servo.
-Plans keep no timers and no memory: which stage it is follows from where things are, so a slip or a push simply leads
-back to the stage that fits. Hovering, descending, lifting and lowering are one funnel: the further the hand is from
-the right place sideways, the higher it should be, and the lower it still is, the slower it goes sideways.
+A task's plan names where the hand should be now (`Move`); `act` turns that into an action by a
+proportional servo. Plans keep no timers and no memory: which stage it is follows from where
+things are, so a slip or a push simply leads back to the stage that fits. Hovering, descending,
+lifting and lowering are one funnel: the further the hand is from the right place sideways, the
+higher it should be, and the lower it still is, the slower it goes sideways.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import gymnasium
 import numpy as np
 
 from costep.sim.desk.controller import MOVE, TURN
 from costep.sim.desk.objects import Thing
-from costep.sim.desk.world import World
+from costep.sim.desk.world import World, shifted
 
 if TYPE_CHECKING:
     from costep.sim.desk.env import DeskEnv
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 GAIN, TURN_GAIN, SPEED = 0.4, 0.4, 0.6
 CLEAR = 0.07  # metres between the hand and a thing that it has left
 FINGERTIP = 0.010  # metres from the eef down to the fingertips
-HOVER, SLOPE, ALIGNED = 0.11, 6.0, 0.007  # height of the funnel (m), its slope, and its flat bottom (m)
+HOVER, SLOPE, ALIGNED = 0.11, 6.0, 0.007  # the funnel: height (m), slope, flat bottom (m)
+UPRIGHT = 0.1  # radians of tilt that the expert leaves alone: labels of roll and pitch stay zero
 
 
 @dataclass(frozen=True)
 class Move:
-    """What the hand should do now: a place (m), a yaw (rad), fingers closed or open, top speed (of full action)."""
+    """What the hand should do now: a place (m), a yaw (rad), fingers, top speed (of an action)."""
 
     stage: str
     position: np.ndarray
@@ -40,8 +43,8 @@ class Move:
 class Expert:
     """Acts from privileged state; `stage` names what the last action was for."""
 
-    def __init__(self, env: DeskEnv) -> None:
-        self._env = env.unwrapped
+    def __init__(self, env: gymnasium.Env) -> None:
+        self._env: DeskEnv = env.unwrapped  # type: ignore[assignment]
         self.stage = ""
 
     def act(self) -> np.ndarray:
@@ -53,9 +56,12 @@ class Expert:
 
 
 def servo(world: World, move: Move) -> np.ndarray:
-    """Proportional in position and orientation (hand pointing down at the move's yaw), bounded, straight lines."""
+    """Proportional in position and orientation (hand down, at the move's yaw), bounded."""
     shift = _bounded(GAIN / MOVE * (move.position - world.eef), move.speed)
-    turn = _bounded(TURN_GAIN / TURN * _turn_to(world, move.yaw), 0.5)
+    turn = _turn_to(world, move.yaw)
+    if np.linalg.norm(turn[:2]) < UPRIGHT:
+        turn[:2] = 0
+    turn = _bounded(TURN_GAIN / TURN * turn, 0.5)
     return np.concatenate([shift, turn, [1.0 if move.close else -1.0]]).astype(np.float32)
 
 
@@ -64,7 +70,7 @@ def _bounded(vector: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _turn_to(world: World, yaw: float) -> np.ndarray:
-    """World-frame rotation vector from the hand's orientation to pointing down at `yaw` (small-angle cross product)."""
+    """World-frame rotation vector (small angles) that turns the hand to point down at `yaw`."""
     cos, sin = np.cos(yaw), np.sin(yaw)
     wanted = np.array([[cos, sin, 0], [sin, -cos, 0], [0, 0, -1.0]])
     return 0.5 * np.cross(world.eef_matrix.T, wanted.T).sum(axis=0)
@@ -72,12 +78,17 @@ def _turn_to(world: World, yaw: float) -> np.ndarray:
 
 # --- skills: pure functions of the world ---
 def pick_and_place(
-    world: World, thing: Thing, goal: np.ndarray, placed: bool, yaw: float = 0.0, within: float = 2 * ALIGNED
+    world: World,
+    thing: Thing,
+    goal: np.ndarray,
+    placed: bool,
+    yaw: float = 0.0,
+    within: float = 2 * ALIGNED,
 ) -> Move:
-    """Bring the thing's centre `within` metres of `goal` (3,) and let go; once `placed` and let go of, rise.
+    """Bring the thing's centre `within` metres of `goal` (3,) and let go; once `placed`, rise.
 
-    `goal` is where the fingers open, already inside the region that `placed` accepts, so that a falling thing is
-    never mistaken for a lost one.
+    `goal` is where the fingers open, already inside the region that `placed` accepts, so that a
+    falling thing is never mistaken for a lost one.
     """
     if world.holds(thing):
         return _carry(world, thing, goal, yaw, within)
@@ -85,7 +96,8 @@ def pick_and_place(
 
 
 def _pick(world: World, thing: Thing) -> Move:
-    return grasp(world, world.position(thing.name), _quarter(world.yaw(thing.name)))
+    yaw = _round_yaw(world, thing) if thing.round else _quarter(world.yaw(thing.name))
+    return grasp(world, world.position(thing.name), yaw)
 
 
 def _carry(world: World, thing: Thing, goal: np.ndarray, yaw: float, within: float) -> Move:
@@ -101,7 +113,8 @@ def _carry(world: World, thing: Thing, goal: np.ndarray, yaw: float, within: flo
 
 def finished(world: World, thing: Thing, placed: bool) -> bool:
     """In place and let go of: time for the next thing."""
-    return placed and not world.holds(thing) and (world.gap > 0.065 or not near(world, world.position(thing.name)))
+    let_go = world.gap > 0.065 or not near(world, world.position(thing.name))
+    return placed and let_go and not world.holds(thing)
 
 
 def near(world: World, place: np.ndarray) -> bool:
@@ -111,11 +124,13 @@ def near(world: World, place: np.ndarray) -> bool:
 
 def press(world: World, top: np.ndarray, depth: float) -> Move:
     """Push the closed fingertips `depth` metres below `top` (3,)."""
-    tip = top + (0, 0, FINGERTIP)
+    tip = shifted(top, 0, 0, FINGERTIP)
     rise = funnel(float(np.linalg.norm((tip - world.eef)[:2])))
     if rise == 0.0 and world.eef[2] < tip[2] + 0.01:
         return Move("press", tip - (0, 0, depth), close=True, speed=0.2)
-    return Move("approach" if rise > 0.5 * HOVER else "descend", _through(world, tip, rise), close=True)
+    return Move(
+        "approach" if rise > 0.5 * HOVER else "descend", _through(world, tip, rise), close=True
+    )
 
 
 def grasp(world: World, place: np.ndarray, yaw: float) -> Move:
@@ -140,8 +155,8 @@ def funnel(sideways: float) -> float:
 
 
 def _through(world: World, goal: np.ndarray, rise: float) -> np.ndarray:
-    """The next place on the way to `goal`: up to the funnel first, sideways only as far as the height allows."""
-    target = goal + (0, 0, rise)
+    """The next place on the way to `goal`: up first, sideways only as far as the height allows."""
+    target = shifted(goal, 0, 0, rise)
     missing = max(0.0, float(target[2] - world.eef[2]) - 0.02)
     target[:2] = world.eef[:2] + (goal - world.eef)[:2] * np.clip(1 - missing / 0.05, 0.0, 1.0)
     return target
@@ -150,3 +165,10 @@ def _through(world: World, goal: np.ndarray, rise: float) -> np.ndarray:
 def _quarter(angle: float) -> float:
     """The same block's face nearest to yaw 0: angles modulo a quarter turn."""
     return float((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+
+
+def _round_yaw(world: World, thing: Thing) -> float:
+    """0 for an upright can; along its axis for one that fell over."""
+    axis = world.axis(thing.name)
+    lying = abs(axis[2]) < 0.7
+    return float((np.arctan2(axis[1], axis[0]) + np.pi / 2) % np.pi - np.pi / 2) if lying else 0.0

@@ -1,8 +1,9 @@
-"""The desk without its task: table, light, two cameras, and the options that make a scene of primitives fast.
+"""The desk without its task: table, light, two cameras, and the options that make it fast.
 
-Cameras: `agent` stands in front, looks back at the arm and sees the whole workspace; `wrist` rides on the hand and
-sees the fingertips and what is between them. Shadows, reflections and multisampling are off: they cost ten times the
-picture. `Look` holds the values that `randomise` jitters, so that one reset never drifts from the last.
+Cameras: `agent` stands in front, looks back at the arm and sees the whole workspace; `wrist`
+rides on the hand and sees the fingertips and what is between them. Shadows, reflections and
+multisampling are off: they cost ten times the picture. `Look` holds the values that `randomise`
+jitters, so that one reset never drifts from the last.
 """
 
 from __future__ import annotations
@@ -28,16 +29,27 @@ def base_spec() -> mujoco.MjSpec:
     spec.option.timestep = TIMESTEP
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 5  # holds what is gripped; the solver's iterations stay at their default, or things fly
+    spec.option.impratio = (
+        5  # holds what is gripped; the solver's iterations stay at their default, or things fly
+    )
     _cheap_pictures(spec)
     add_arm(spec)
     _add_table(spec)
     spec.worldbody.add_light(
-        name="lamp", type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[0.8, 0.3, 1.5], dir=[-0.3, -0.2, -1],
-        diffuse=[0.45] * 3, specular=[0.0] * 3, castshadow=False,
-    )  # fmt: skip
-    spec.worldbody.add_camera(name="agent", **_looking([1.12, 0, 0.55], [0.45, 0, 0.08], up=[0, 0, 1]), fovy=34)
-    spec.body("hand").add_camera(name="wrist", **_looking([0.07, 0, 0.045], [0.035, 0, 0.12], up=[1, 0, 0]), fovy=80)
+        name="lamp",
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[0.8, 0.3, 1.5],
+        dir=[-0.3, -0.2, -1],
+        diffuse=[0.45] * 3,
+        specular=[0.0] * 3,
+        castshadow=False,
+    )
+    spec.worldbody.add_camera(
+        name="agent", **_looking([1.12, 0, 0.55], [0.45, 0, 0.08], up=[0, 0, 1]), fovy=34
+    )
+    spec.body("hand").add_camera(
+        name="wrist", **_looking([0.07, 0, 0.045], [0.035, 0, 0.12], up=[1, 0, 0]), fovy=80
+    )
     return spec
 
 
@@ -52,19 +64,28 @@ def _cheap_pictures(spec: mujoco.MjSpec) -> None:
 
 
 def _add_table(spec: mujoco.MjSpec) -> None:
-    """A visible box, and an invisible plane to touch: planes have the cheapest and steadiest contacts."""
+    """A visible box, and an invisible plane to touch: its contacts are cheapest and steadiest."""
     spec.worldbody.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.9, 0.9, 0.02], pos=[0.1, 0, -0.02], rgba=[*TABLE, 1],
-        contype=0, conaffinity=0,
-    )  # fmt: skip
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.9, 0.9, 0.02],
+        pos=[0.1, 0, -0.02],
+        rgba=[*TABLE, 1],
+        contype=0,
+        conaffinity=0,
+    )
     spec.worldbody.add_geom(
-        name="surface", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], group=HIDDEN,
-        friction=[0.9, 0.01, 0.001], **OBJECT_BITS,
-    )  # fmt: skip
+        name="surface",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0, 0, 1],
+        group=HIDDEN,
+        friction=[0.9, 0.01, 0.001],
+        **OBJECT_BITS,
+    )
 
 
 def _looking(eye: list[float], target: list[float], up: list[float]) -> dict:
-    """Position and orientation of a camera at `eye` that looks at `target`; all in its body's frame."""
+    """Pose of a camera at `eye` that looks at `target`; all in its body's frame."""
     back = np.subtract(eye, target) / np.linalg.norm(np.subtract(eye, target))
     right = np.cross(up, back)
     right /= np.linalg.norm(right)
@@ -84,14 +105,21 @@ class Look:
 
     @staticmethod
     def of(model: mujoco.MjModel) -> Look:
-        return Look(model.geom_rgba.copy(), model.cam_pos.copy(), model.light_dir.copy(), model.light_diffuse.copy())
+        return Look(
+            model.geom_rgba.copy(),
+            model.cam_pos.copy(),
+            model.light_dir.copy(),
+            model.light_diffuse.copy(),
+        )
 
 
 def randomise(model: mujoco.MjModel, look: Look, rng: np.random.Generator) -> None:
-    """Table tint, light and third-person camera, each a little; only fields of the compiled model change."""
+    """Table tint, light and `agent` camera, each a little; only fields of the model change."""
     model.geom_rgba[:] = look.rgba
     table = model.geom("table").id
-    model.geom_rgba[table, :3] = np.clip(look.rgba[table, :3] * rng.uniform(0.88, 1.12) + rng.uniform(-0.02, 0.02, 3), 0, 1)
+    model.geom_rgba[table, :3] = np.clip(
+        look.rgba[table, :3] * rng.uniform(0.88, 1.12) + rng.uniform(-0.02, 0.02, 3), 0, 1
+    )
     agent = model.cam("agent").id
     model.cam_pos[agent] = look.camera[agent] + rng.uniform(-0.012, 0.012, 3)
     model.light_dir[0] = look.light[0] + rng.uniform(-0.25, 0.25, 3) * (1, 1, 0)

@@ -1,6 +1,7 @@
-"""`python -m costep.sim.desk.validate --episodes 100`: how often the experts succeed, without pictures.
+"""`python -m costep.sim.desk.validate --episodes 100`: how often the experts succeed.
 
-Prints one row a task: successes, the Wilson 95 % interval, median and longest steps of successes, and the seeds lost.
+Prints one row a task: successes, the Wilson 95 % interval, median and longest steps of successes,
+and the seeds lost.
 """
 
 from __future__ import annotations
@@ -10,17 +11,10 @@ import time
 
 import numpy as np
 
+from costep.evaluate.statistics import wilson
 from costep.sim.desk import TASKS
 from costep.sim.desk.collect import run_expert
 from costep.sim.desk.env import DeskEnv
-
-
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a proportion."""
-    rate, spread = successes / n, z * z / n
-    centre = (rate + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * np.sqrt(rate * (1 - rate) / n + spread / (4 * n))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def validate(task: str, episodes: int, first_seed: int, noise: float) -> str:
@@ -31,10 +25,11 @@ def validate(task: str, episodes: int, first_seed: int, noise: float) -> str:
     rate = sum(map(len, runs)) / (time.perf_counter() - start)
     steps = [len(run) for run in runs if run.success] or [0]
     lost = [run.seed for run in runs if not run.success]
-    low, high = wilson(episodes - len(lost), episodes)
+    interval = wilson(episodes - len(lost), episodes)
     return (
-        f"{task:8s} {episodes - len(lost):4d}/{episodes:<4d} [{low:.3f}, {high:.3f}] {np.median(steps):7.0f} "
-        f"{max(steps):5d} {env._max_episode_steps:6d} {rate:8.0f}   {lost or ''}"
+        f"{task:8s} {episodes - len(lost):4d}/{episodes:<4d} "
+        f"[{interval.low:.3f}, {interval.high:.3f}] {np.median(steps):7.0f} {max(steps):5d} {env._max_episode_steps:6d} {rate:8.0f}   "
+        f"{lost or ''}"
     )
 
 
@@ -42,7 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="first seed")
-    parser.add_argument("--noise", type=float, default=0.0, help="size of the pushes, in action units")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="size of the pushes, in action units"
+    )
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
     options = parser.parse_args()
     print("task     success    Wilson 95 %    median   max  limit  steps/s   lost seeds")

@@ -1,10 +1,12 @@
-"""The simulated world as tasks and experts see it: positions by name, what the gripper holds, what is at rest.
+"""The simulated world as tasks and experts see it: things by name, what the gripper holds.
 
-All of it is privileged state (metres, world frame); a policy sees only pictures and the eight proprioceptive numbers
-of `World.proprioception`.
+All of it is privileged state (metres, world frame); a policy sees only pictures and the eight
+proprioceptive numbers of `World.proprioception`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -47,7 +49,7 @@ class World:
 
     @property
     def eef_quat(self) -> np.ndarray:
-        """Orientation of the hand, (w, x, y, z) with x >= 0: continuous around a hand that points down."""
+        """Orientation of the hand, (w, x, y, z) with x >= 0: continuous around pointing down."""
         quat = np.zeros(4)
         mujoco.mju_mat2Quat(quat, self.data.site_xmat[self._eef])
         return quat if quat[1] >= 0 else -quat
@@ -59,12 +61,12 @@ class World:
 
     @property
     def eef_yaw(self) -> float:
-        """Rotation of the hand about the vertical; 0 when the fingers open along the world's y axis."""
+        """Rotation of the hand about the vertical; 0 when the fingers open along y."""
         x_axis = self.eef_matrix[:, 0]
         return float(np.arctan2(x_axis[1], x_axis[0]))
 
     def proprioception(self) -> np.ndarray:
-        """(8,) float32: eef position, axis-angle (angle in [0, 2 pi), as LIBERO's), two finger positions."""
+        """(8,) float32: eef position, axis-angle (angle in [0, 2 pi), as LIBERO's), fingers."""
         quat = self.eef_quat
         sine = np.linalg.norm(quat[1:])
         axis_angle = quat[1:] / max(sine, 1e-9) * 2 * np.arctan2(sine, quat[0])
@@ -75,10 +77,14 @@ class World:
         return self.data.body(name).xpos.copy()
 
     def yaw(self, name: str) -> float:
-        """Rotation of a thing about the vertical, from whichever of its x and y axes is more level."""
+        """Rotation of a thing about the vertical, from its x or y axis, whichever is level."""
         axes = self.data.body(name).xmat.reshape(3, 3)
         level = axes[:, 0] if abs(axes[2, 0]) < 0.7 else axes[:, 1]
         return float(np.arctan2(level[1], level[0]))
+
+    def axis(self, name: str) -> np.ndarray:
+        """Direction (3,) of a thing's own z axis."""
+        return self.data.body(name).xmat.reshape(3, 3)[:, 2].copy()
 
     def site(self, name: str) -> np.ndarray:
         """Position of a named place."""
@@ -93,11 +99,12 @@ class World:
         return float(np.linalg.norm(self.data.joint(name).qvel[:3]))
 
     def encloses(self, place: np.ndarray, width: float) -> bool:
-        """The fingers have closed to `width` metres around a place (3,)."""
-        return bool(np.linalg.norm(place - self.eef) < 0.02 and abs(self.gap - width) < 0.003)
+        """The fingers have closed on something at most `width` metres wide around a place (3,)."""
+        near = np.linalg.norm(place - self.eef) < 0.02
+        return bool(near and 0.4 * width < self.gap < width + 0.003)
 
     def holds(self, thing: Thing) -> bool:
-        """The fingers have closed on the thing: it lies between the pads and the gap is as wide as it is."""
+        """The thing lies between the pads and the gap is as wide as it is."""
         return self.encloses(self.position(thing.name), thing.width)
 
     # --- reset ---
@@ -106,12 +113,14 @@ class World:
         self.data.qpos[self._joints] = joints
         self.data.qpos[self._fingers] = (0.04, -0.04)
 
-    def put(self, thing: Thing, xy: np.ndarray, yaw: float = 0.0, floor: float = 0.0) -> None:
+    def put(
+        self, thing: Thing, xy: Sequence[float] | np.ndarray, yaw: float = 0.0, floor: float = 0.0
+    ) -> None:
         """Set a movable thing down at `xy`, `floor` metres above the desk."""
         quat = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
         self.data.joint(thing.name).qpos[:] = (*xy, floor + thing.half_height + 0.0005, *quat)
 
-    def fix(self, name: str, xy: np.ndarray, yaw: float = 0.0) -> None:
+    def fix(self, name: str, xy: Sequence[float] | np.ndarray, yaw: float = 0.0) -> None:
         """Move a fixed thing: its body's pose in the model."""
         body = self.model.body(name)
         body.pos[:2] = xy
@@ -123,3 +132,8 @@ class World:
     def settle(self) -> None:
         """Derived quantities up to date with the state."""
         mujoco.mj_forward(self.model, self.data)
+
+
+def shifted(place: np.ndarray, x: float, y: float, z: float) -> np.ndarray:
+    """The place (3,) moved by (x, y, z) metres."""
+    return place + np.array([x, y, z])

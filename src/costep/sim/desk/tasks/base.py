@@ -1,4 +1,4 @@
-"""What a task is: objects in a scene, a random start with an instruction, a test of success, a plan for the expert."""
+"""What a task is: objects, a random start with an instruction, a test of success, a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from costep.sim.desk.world import World
 
 
 class Task:
-    """One task. `build` runs once per environment, `reset` once per episode; both are deterministic in `rng`."""
+    """One task. `build` runs once per environment; `reset` per episode, deterministic in `rng`."""
 
     id: ClassVar[str]
     max_steps: ClassVar[int]
@@ -43,19 +43,42 @@ def draw_colours(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def scatter(
-    rng: np.random.Generator, count: int, low: tuple[float, float], high: tuple[float, float], apart: float,
+    rng: np.random.Generator,
+    count: int,
+    low: tuple[float, float],
+    high: tuple[float, float],
+    apart: float,
     avoid: tuple[tuple[np.ndarray, float], ...] = (),
-) -> np.ndarray:  # fmt: skip
-    """(count, 2) places in a rectangle, `apart` from each other and outside the circles of `avoid`."""
+) -> np.ndarray:
+    """(count, 2) places in a rectangle, `apart` from each other, outside the circles `avoid`."""
     for _ in range(10_000):
         spots = rng.uniform(low, high, (count, 2))
         gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1) + 9 * np.eye(count)
-        free = all((np.linalg.norm(spots - centre, axis=1) > radius).all() for centre, radius in avoid)
+        free = all(
+            (np.linalg.norm(spots - centre, axis=1) > radius).all() for centre, radius in avoid
+        )
         if gaps.min() > apart and free:
             return spots
-    raise ValueError(f"no room for {count} things {apart} m apart in {low}..{high}: widen it or come closer")
+    raise ValueError(
+        f"no room for {count} things {apart} m apart in {low}..{high}: widen it or come closer"
+    )
+
+
+def place_blocks(
+    world: World, rng: np.random.Generator, blocks: list[Thing], spots: np.ndarray
+) -> list[str]:
+    """Set blocks down at `spots`, yawed up to 20 degrees, and paint them; returns the colours."""
+    colours = draw_colours(rng, len(blocks))
+    for block, spot, colour in zip(blocks, spots, colours, strict=True):
+        world.put(block, spot, rng.uniform(-0.35, 0.35))
+        world.paint(block.name, colour)
+    return colours
 
 
 def left_alone(world: World, thing: Thing) -> bool:
     """Released and retreated from: gripper open, hand away, thing at rest."""
-    return bool(not near(world, world.position(thing.name)) and world.gap > 0.06 and world.speed(thing.name) < 0.02)
+    return bool(
+        not near(world, world.position(thing.name))
+        and world.gap > 0.06
+        and world.speed(thing.name) < 0.02
+    )

@@ -1,4 +1,4 @@
-"""Put two named objects of different shapes in the basket, in any order; a third object stays on the desk."""
+"""Put two named objects of different shapes in the basket, in any order; a third stays out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from costep.sim.desk.expert import Move, finished, pick_and_place
 from costep.sim.desk.objects import BASKET_HALF, Thing, add_ball, add_basket, add_block, add_can
 from costep.sim.desk.tasks.base import Task, left_alone, scatter
-from costep.sim.desk.world import World
+from costep.sim.desk.world import World, shifted
 
 BESIDE = 0.034  # metres from the basket's middle to each object, along x: the fingers open along y
 OUT_OF_SIGHT = (2.0, 0.0)  # behind the third-person camera
@@ -52,5 +52,9 @@ class Basket(Task):
         first, second = self.targets
         basket = world.position("basket")
         if not finished(world, first, self.inside(world, first)):
-            return pick_and_place(world, first, basket + (BESIDE, 0, 0.06), self.inside(world, first))
-        return pick_and_place(world, second, basket + (-BESIDE, 0, 0.06), self.inside(world, second))
+            return pick_and_place(
+                world, first, shifted(basket, BESIDE, 0, 0.06), self.inside(world, first)
+            )
+        return pick_and_place(
+            world, second, shifted(basket, -BESIDE, 0, 0.06), self.inside(world, second)
+        )

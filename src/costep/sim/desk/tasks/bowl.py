@@ -7,8 +7,8 @@ import numpy as np
 
 from costep.sim.desk.expert import Move, pick_and_place
 from costep.sim.desk.objects import BOWL_RADIUS, add_block, add_bowl
-from costep.sim.desk.tasks.base import Task, draw_colours, left_alone, scatter
-from costep.sim.desk.world import World
+from costep.sim.desk.tasks.base import Task, left_alone, place_blocks, scatter
+from costep.sim.desk.world import World, shifted
 
 
 def in_bowl(world: World, name: str) -> bool:
@@ -29,10 +29,7 @@ class Bowl(Task):
         bowl = rng.uniform((0.44, 0.07), (0.58, 0.15))
         world.fix("bowl", bowl)
         spots = scatter(rng, 3, (0.36, -0.18), (0.64, 0.10), apart=0.095, avoid=((bowl, 0.155),))
-        colours = draw_colours(rng, 3)
-        for block, spot, colour in zip(self.blocks, spots, colours, strict=True):
-            world.put(block, spot, rng.uniform(-0.35, 0.35))
-            world.paint(block.name, colour)
+        colours = place_blocks(world, rng, self.blocks, spots)
         return f"put the {colours[0]} block in the bowl"
 
     def success(self, world: World) -> bool:
@@ -41,5 +38,5 @@ class Bowl(Task):
         return alone and in_bowl(world, target.name) and left_alone(world, target)
 
     def plan(self, world: World) -> Move:
-        goal = world.position("bowl") + (0, 0, 0.05)
+        goal = shifted(world.position("bowl"), 0, 0, 0.05)
         return pick_and_place(world, self.blocks[0], goal, in_bowl(world, self.blocks[0].name))

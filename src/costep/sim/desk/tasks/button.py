@@ -1,4 +1,4 @@
-"""Press the button of the named colour; it gives way on a spring, and its housing lights up when it is down."""
+"""Press the button of the named colour; it gives way on a spring and lights up when down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from costep.sim.desk.expert import Move, press
 from costep.sim.desk.objects import BUTTON_TOP, BUTTON_TRAVEL, add_button
 from costep.sim.desk.tasks.base import Task, draw_colours
-from costep.sim.desk.world import World
+from costep.sim.desk.world import World, shifted
 
 BUTTONS = ("button0", "button1", "button2")
 PRESSED = 0.7 * BUTTON_TRAVEL
@@ -27,7 +27,11 @@ class Button(Task):
         self.lit: set[str] = set()
         colours = draw_colours(rng, 3)
         for name, y in zip(rng.permutation(BUTTONS), (-0.13, 0.0, 0.13), strict=True):
-            world.fix(name, (rng.uniform(0.40, 0.58), y + rng.uniform(-0.02, 0.02)), rng.uniform(-0.3, 0.3))
+            world.fix(
+                name,
+                (rng.uniform(0.40, 0.58), y + rng.uniform(-0.02, 0.02)),
+                rng.uniform(-0.3, 0.3),
+            )
         for name, colour in zip(BUTTONS, colours, strict=True):
             world.paint(name, colour)
         return f"press the {colours[0]} button"
@@ -44,7 +48,7 @@ class Button(Task):
         return self.lit == {BUTTONS[0]} and bool(above > 0.05)
 
     def plan(self, world: World) -> Move:
-        top = world.position(BUTTONS[0]) + np.array([0, 0, BUTTON_TOP])
+        top = shifted(world.position(BUTTONS[0]), 0, 0, BUTTON_TOP)
         if BUTTONS[0] in self.lit:
             return Move("retreat", np.array([*world.eef[:2], top[2] + 0.11]), close=True)
         return press(world, top, BUTTON_TRAVEL + 0.005)

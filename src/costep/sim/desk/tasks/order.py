@@ -1,4 +1,4 @@
-"""Two blocks into one bowl, in the order said: the first must lie there, let go of, before the second arrives."""
+"""Two blocks into one bowl in the order said: the first must lie there before the second."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 
 from costep.sim.desk.expert import Move, finished, pick_and_place
 from costep.sim.desk.objects import add_block, add_bowl
-from costep.sim.desk.tasks.base import Task, draw_colours, left_alone, scatter
+from costep.sim.desk.tasks.base import Task, left_alone, place_blocks, scatter
 from costep.sim.desk.tasks.bowl import in_bowl
-from costep.sim.desk.world import World
+from costep.sim.desk.world import World, shifted
 
 BESIDE = 0.026  # metres from the bowl's middle to each block, along x: the fingers open along y
 
@@ -27,16 +27,17 @@ class Order(Task):
         bowl = rng.uniform((0.44, 0.07), (0.58, 0.15))
         world.fix("bowl", bowl)
         spots = scatter(rng, 3, (0.36, -0.18), (0.64, 0.10), apart=0.095, avoid=((bowl, 0.155),))
-        colours = draw_colours(rng, 3)
-        for block, spot, colour in zip(self.blocks, spots, colours, strict=True):
-            world.put(block, spot, rng.uniform(-0.35, 0.35))
-            world.paint(block.name, colour)
+        colours = place_blocks(world, rng, self.blocks, spots)
         return f"put the {colours[0]} block and then the {colours[1]} block in the bowl"
 
     def observe(self, world: World) -> None:
         """Remember in which order blocks came to lie in the bowl, out of the fingers."""
         for block in self.blocks:
-            if block.name not in self.arrived and in_bowl(world, block.name) and not world.holds(block):
+            if (
+                block.name not in self.arrived
+                and in_bowl(world, block.name)
+                and not world.holds(block)
+            ):
                 self.arrived.append(block.name)
 
     def success(self, world: World) -> bool:
@@ -49,5 +50,6 @@ class Order(Task):
         bowl = world.position("bowl")
         there = in_bowl(world, first.name)
         if not finished(world, first, there):
-            return pick_and_place(world, first, bowl + (BESIDE, 0, 0.05), there)
-        return pick_and_place(world, second, bowl + (-BESIDE, 0, 0.05), in_bowl(world, second.name))
+            return pick_and_place(world, first, shifted(bowl, BESIDE, 0, 0.05), there)
+        there = in_bowl(world, second.name)
+        return pick_and_place(world, second, shifted(bowl, -BESIDE, 0, 0.05), there)

@@ -7,14 +7,16 @@ import numpy as np
 
 from costep.sim.desk.expert import Move, pick_and_place
 from costep.sim.desk.objects import PLATE_HEIGHT, PLATE_RADIUS, add_block, add_plate
-from costep.sim.desk.tasks.base import Task, draw_colours, left_alone, scatter
-from costep.sim.desk.world import World
+from costep.sim.desk.tasks.base import Task, left_alone, place_blocks, scatter
+from costep.sim.desk.world import World, shifted
 
 
 def on_plate(world: World, name: str) -> bool:
     """The thing's centre is over the plate and as low as a block that lies on it."""
     offset = world.position(name) - world.position("plate")
-    return bool(np.linalg.norm(offset[:2]) < PLATE_RADIUS - 0.01 and offset[2] < PLATE_HEIGHT + 0.035)
+    return bool(
+        np.linalg.norm(offset[:2]) < PLATE_RADIUS - 0.01 and offset[2] < PLATE_HEIGHT + 0.035
+    )
 
 
 class Plate(Task):
@@ -29,10 +31,7 @@ class Plate(Task):
         plate = rng.uniform((0.44, 0.07), (0.58, 0.15))
         world.fix("plate", plate)
         spots = scatter(rng, 3, (0.36, -0.18), (0.64, 0.10), apart=0.095, avoid=((plate, 0.155),))
-        colours = draw_colours(rng, 3)
-        for block, spot, colour in zip(self.blocks, spots, colours, strict=True):
-            world.put(block, spot, rng.uniform(-0.35, 0.35))
-            world.paint(block.name, colour)
+        colours = place_blocks(world, rng, self.blocks, spots)
         return f"put the {colours[0]} block on the plate"
 
     def success(self, world: World) -> bool:
@@ -42,5 +41,5 @@ class Plate(Task):
 
     def plan(self, world: World) -> Move:
         target = self.blocks[0]
-        goal = world.position("plate") + (0, 0, PLATE_HEIGHT + target.half_height + 0.004)
+        goal = shifted(world.position("plate"), 0, 0, PLATE_HEIGHT + target.half_height + 0.004)
         return pick_and_place(world, target, goal, on_plate(world, target.name))

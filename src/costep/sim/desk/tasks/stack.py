@@ -7,8 +7,8 @@ import numpy as np
 
 from costep.sim.desk.expert import Move, pick_and_place
 from costep.sim.desk.objects import add_block
-from costep.sim.desk.tasks.base import Task, draw_colours, left_alone, scatter
-from costep.sim.desk.world import World
+from costep.sim.desk.tasks.base import Task, left_alone, place_blocks, scatter
+from costep.sim.desk.world import World, shifted
 
 EDGE = 0.04
 
@@ -22,10 +22,7 @@ class Stack(Task):
 
     def reset(self, world: World, rng: np.random.Generator) -> str:
         spots = scatter(rng, 3, (0.36, -0.16), (0.62, 0.16), apart=0.11)
-        colours = draw_colours(rng, 3)
-        for block, spot, colour in zip(self.blocks, spots, colours, strict=True):
-            world.put(block, spot, rng.uniform(-0.35, 0.35))
-            world.paint(block.name, colour)
+        colours = place_blocks(world, rng, self.blocks, spots)
         return f"stack the {colours[0]} block on the {colours[1]} block"
 
     def stacked(self, world: World) -> bool:
@@ -38,5 +35,5 @@ class Stack(Task):
 
     def plan(self, world: World) -> Move:
         top, bottom = self.blocks[:2]
-        goal = world.position(bottom.name) + (0, 0, EDGE + 0.002)
+        goal = shifted(world.position(bottom.name), 0, 0, EDGE + 0.002)
         return pick_and_place(world, top, goal, self.stacked(world), within=0.006)

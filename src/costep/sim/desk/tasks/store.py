@@ -1,4 +1,4 @@
-"""Put the block of the named colour in the drawer, which stands open; two other blocks are in the way."""
+"""Put the block of the named colour in the open drawer; two other blocks are in the way."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 
 from costep.sim.desk.expert import Move, pick_and_place
 from costep.sim.desk.objects import DRAWER_TRAVEL, add_block, add_cabinet
-from costep.sim.desk.tasks.base import Task, draw_colours, left_alone, scatter
-from costep.sim.desk.world import World
+from costep.sim.desk.tasks.base import Task, left_alone, place_blocks, scatter
+from costep.sim.desk.world import World, shifted
 
 
 class Store(Task):
@@ -23,12 +23,9 @@ class Store(Task):
         front = rng.uniform((0.34, 0.09), (0.38, 0.15))
         world.fix("cabinet", front, rng.uniform(-0.12, 0.12))
         world.data.joint("drawer").qpos[0] = DRAWER_TRAVEL - 0.002
-        middle = front + (0.06, 0)
+        middle = np.array([front[0] + 0.06, front[1]])
         spots = scatter(rng, 3, (0.43, -0.18), (0.64, 0.14), apart=0.095, avoid=((middle, 0.17),))
-        colours = draw_colours(rng, 3)
-        for block, spot, colour in zip(self.blocks, spots, colours, strict=True):
-            world.put(block, spot, rng.uniform(-0.35, 0.35))
-            world.paint(block.name, colour)
+        colours = place_blocks(world, rng, self.blocks, spots)
         return f"put the {colours[0]} block in the drawer"
 
     def inside(self, world: World, name: str) -> bool:
@@ -44,5 +41,7 @@ class Store(Task):
 
     def plan(self, world: World) -> Move:
         target = self.blocks[0]
-        goal = world.site("inside") + np.array([0, 0, 0.045])
-        return pick_and_place(world, target, goal, self.inside(world, target.name), yaw=world.yaw("cabinet"))
+        goal = shifted(world.site("inside"), 0, 0, 0.045)
+        return pick_and_place(
+            world, target, goal, self.inside(world, target.name), yaw=world.yaw("cabinet")
+        )
