@@ -15,7 +15,8 @@ def recording() -> Recording:
     actions = rng.normal(size=(steps, 7)).astype(np.float32)
     actions[:, 6] = np.where((np.arange(steps) >= 12) & (np.arange(steps) < 30), 1.0, -1.0)
     gates = rng.dirichlet((2.0, 2.0, 2.0), queries).astype(np.float32)
-    frames = rng.integers(0, 255, (steps + 1, 16, 16, 3)).astype(np.uint8)
+    frames = np.full((steps + 1, 16, 16, 3), 90, np.uint8)
+    frames[:, 4:12, 4:12] = (np.arange(steps + 1) * 4).astype(np.uint8)[:, None, None, None]
     nan = np.nan
     return Recording(
         task="stack",

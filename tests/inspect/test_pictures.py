@@ -22,7 +22,15 @@ def words(svg: bytes) -> list[str]:
 
 def test_gates_name_the_three_branches_and_the_layer(recording: Recording) -> None:
     text = " ".join(words(gates.gate_figure(recording)))
-    for word in ("vision", "intent", "action", "head layer 4", "grip closes", "grip opens", "2 s"):
+    for word in (
+        "vision",
+        "intent",
+        "action",
+        "head layer 4",
+        "grip closes",
+        "grip opens",
+        "1.5 s",
+    ):
         assert word in text
     assert "head layer 2" in " ".join(words(gates.gate_figure(recording, layer=2)))
     with pytest.raises(ValueError, match=r"gated are \[2, 4\]"):

@@ -14,7 +14,7 @@ from costep.evaluate.recording import Recording
 from costep.evaluate.report import render_report
 from costep.evaluate.runner import recording_path, to_record
 from costep.inspect.episode import episode_figures
-from costep.inspect.story import Run, report_from_runs
+from costep.inspect.story import Run, report_from_recording, report_from_runs
 
 PROTOCOL = Protocol(
     suite="desk",
@@ -97,3 +97,23 @@ def test_figures_appear_only_where_there_is_data(recording: Recording) -> None:
     plain = replace(recording, gates={}, kept={}, discrepancies={})
     assert [f.title for f in episode_figures(plain)] == ["How deep it thinks"]
     assert all(f.caption and f.alt and f.source for f in episode_figures(recording))
+
+
+def test_pictures_come_from_the_longest_solved_episode(runs: list[Run]) -> None:
+    folder = runs[3].folder
+    for name, steps, success in (("stack-0", 30, True), ("bowl-0", 40, False)):
+        path = folder / "recordings" / f"{name}.npz"
+        r = Recording.load(path)
+        r = replace(r, actions=r.actions[:steps], success=success, instruction=name)
+        r.save(path)
+    for name in ("stack-2", "bowl-2"):
+        (folder / "recordings" / f"{name}.npz").unlink()
+    caption = report_from_runs(runs, title="t", videos=0).figures[0].caption
+    assert "“stack-0”, seed 0, solved" in caption
+
+
+def test_one_recording_makes_a_page(recording: Recording) -> None:
+    data = report_from_recording(recording)
+    assert data.title == "stack the red block"
+    assert len(data.figures) == 4
+    assert len(data.videos) == 1

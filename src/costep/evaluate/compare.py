@@ -46,7 +46,7 @@ class Comparison:
         """The evidence as a sentence a newcomer can follow."""
         t, i = self.table, self.interval
         verdict = "more than chance explains" if self.p_value < 0.05 else "chance could explain it"
-        p = f"p = {self.p_value:.2g}" if self.p_value >= 0.001 else "p < 0.001"
+        p = f"p\u00a0=\u00a0{self.p_value:.2g}" if self.p_value >= 0.001 else "p\u00a0<\u00a00.001"
         return (
             f"Of {t.total} shared initial states, {t.only_a} were solved only by “{a}” and "
             f"{t.only_b} only by “{b}”: {verdict} (exact McNemar {p}). 95% interval of the "

@@ -44,7 +44,7 @@ def rollout_video(
 
 def poster(recording: Recording, *, panel: int = 256) -> bytes:
     """A JPEG of the final state, shown until the video plays."""
-    *_, last = compose(recording, panel)
+    last = _frame(recording, recording.steps, panel, ended=True)
     buffer = io.BytesIO()
     Image.fromarray(last).save(buffer, "JPEG", quality=80)
     return buffer.getvalue()

@@ -49,7 +49,7 @@ def discrepancy_figure(recording: Recording) -> bytes:
     if not layers:
         raise ValueError("this recording has no discrepancies: the policy ran without exits")
     matrix = np.stack([recording.discrepancies[layer] for layer in layers])
-    fig = figure(8.8, 0.42 * len(layers) + 0.9)
+    fig = figure(8.8, 0.42 * max(len(layers), 2) + 0.9)
     ax = fig.add_axes((0.085, 0.50 / fig.get_figheight(), 0.80, 1 - 0.58 / fig.get_figheight()))
     quiet(ax, grid=None).set_facecolor(GRID)
     tested = np.ma.masked_invalid(matrix)
@@ -64,7 +64,7 @@ def discrepancy_figure(recording: Recording) -> bytes:
     bar = fig.colorbar(image, ax=ax, fraction=0.03, pad=0.02)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(colors=MUTED, labelsize=8, length=0)
-    bar.set_label("change since the exit before", color=MUTED, fontsize=8.5)
+    bar.set_label("change", color=MUTED, fontsize=8.5)
     return svg(fig)
 
 

@@ -11,7 +11,8 @@ from costep.inspect.patches import patch_figure
 
 def episode_figures(recording: Recording) -> list[report.Figure]:
     """Every picture that a recording has the data for."""
-    which = f"Episode: “{recording.instruction}”, seed {recording.seed}."
+    solved = "solved" if recording.success else "not solved"
+    which = f"Episode: “{recording.instruction}”, seed {recording.seed}, {solved}."
     made: list[report.Figure] = []
     if recording.gates:
         made.append(

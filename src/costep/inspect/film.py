@@ -47,10 +47,10 @@ def mark_gripper(ax: Axes, recording: Recording) -> None:
 
 
 def clock(ax: Axes, recording: Recording) -> None:
-    """Whole seconds along the bottom, over exactly the length of the episode."""
-    step = max(1, round(recording.seconds / 8))
+    """Seconds along the bottom, at most ten of them, over exactly the length of the episode."""
+    step = next((s for s in (0.5, 1, 2, 5, 10) if recording.seconds / s <= 10), 60)
     ticks = np.arange(0, recording.seconds + 1e-9, step)
-    ax.set_xticks(ticks, [f"{t:.0f} s" for t in ticks])
+    ax.set_xticks(ticks, [f"{t:g} s" for t in ticks])
     ax.set_xlim(0, recording.seconds)
 
 

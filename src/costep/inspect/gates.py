@@ -36,7 +36,8 @@ def gate_figure(
     ax.axhline(1 / 3, color=MUTED, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
     mark_gripper(ax, recording)
     for (_, colour), column in zip(BRANCHES, gates.T, strict=True):
-        ax.plot(times, column, color=colour, linewidth=2.2, marker="o", markersize=3.5)
+        ax.plot(times, column, color=colour, linewidth=2.2)
+        ax.plot(times, column, "o", color=colour, markersize=4, clip_on=False)
         ax.plot([times[-1], recording.seconds], [column[-1]] * 2, color=colour, linewidth=2.2)
     for height, (name, colour) in _spread(ax.get_ylim(), gates[-1]):
         note(ax, name, (1.01, height), coords=("axes", "data"), color=colour, **NAME)

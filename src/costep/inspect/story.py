@@ -1,7 +1,7 @@
 """From result folders to a report: which videos, which pictures, and what to say about them.
 
 Choices that could flatter are made by rule. Videos show the first initial states of the protocol,
-solved or not; pictures show the first recorded episode that was solved, and say so.
+solved or not; pictures show the longest recorded episode that was solved, and name it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def report_from_runs(
         paired=tuple(_paired(runs)),
         task_columns=tuple(run.label for run in runs),
         tasks=_task_rows(runs) if len(protocol.tasks) > 1 else (),
-        figures=tuple(episode_figures(_first_solved(star))) if star.recordings() else (),
+        figures=tuple(episode_figures(_longest_solved(star))) if star.recordings() else (),
         compute_figures=tuple(_compute_figures(runs, star)),
         latency=tuple(_latency_row(run) for run in runs if run.summary.queries),
         stages=tuple(stages),
@@ -96,6 +96,21 @@ def report_from_runs(
         versions=protocol.versions,
         machine=machine(),
         notes=tuple(notes),
+    )
+
+
+def report_from_recording(recording: Recording) -> report.ReportData:
+    """One episode: its video and every picture there is data for."""
+    return report.ReportData(
+        title=recording.instruction,
+        facts=(
+            ("task", recording.task),
+            ("seed", str(recording.seed)),
+            ("steps", str(recording.steps)),
+            ("queries", str(len(recording.query_steps))),
+        ),
+        videos=(_video(recording.task, recording),),
+        figures=tuple(episode_figures(recording)),
     )
 
 
@@ -141,13 +156,13 @@ def _videos(runs: Sequence[Run], count: int) -> list[report.Video]:
     if chosen and before and before is not star:
         same = before.folder / "recordings" / chosen[0][1].name
         chosen = chosen[: count - 1] + ([(before, same)] if same.exists() else chosen[count - 1 :])
-    return [_video(run, Recording.load(path)) for run, path in chosen]
+    return [_video(run.label, Recording.load(path)) for run, path in chosen]
 
 
-def _video(run: Run, recording: Recording) -> report.Video:
+def _video(title: str, recording: Recording) -> report.Video:
     return report.Video(
         content=rollout_video(recording),
-        title=run.label,
+        title=title,
         caption=f"“{recording.instruction}” Seed {recording.seed}, {recording.seconds:.1f}\u00a0s.",
         success=recording.success,
         poster=poster(recording),
@@ -178,12 +193,20 @@ def _paired(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def _task_rows(runs: Sequence[Run]) -> tuple[report.TaskRow, ...]:
-    words = {r.task: r.instruction for run in runs for r in run.records}
+    said: dict[str, list[str]] = {}
+    for record in (r for run in runs for r in run.records if r.instruction):
+        said.setdefault(record.task, []).append(record.instruction)
     return tuple(
-        report.TaskRow(task, words[task], tuple(run.summary.tasks.get(task) for run in runs))
+        report.TaskRow(task, _example(said[task]), tuple(r.summary.tasks.get(task) for r in runs))
         for task in _star(runs).protocol.tasks
-        if task in words
+        if task in said
     )
+
+
+def _example(instructions: Sequence[str]) -> str:
+    """The instruction of a task, or one of them where they vary with the scene."""
+    first = instructions[0]
+    return first if len(set(instructions)) == 1 else f"for example: {first}"
 
 
 def _compute_figures(runs: Sequence[Run], star: Run) -> list[report.Figure]:
@@ -229,7 +252,7 @@ def _latency_row(run: Run) -> report.LatencyRow:
     )
 
 
-def _first_solved(run: Run) -> Recording:
-    """The first recorded success, else the first recording."""
+def _longest_solved(run: Run) -> Recording:
+    """The longest recorded success (it shows most of the task), else the longest recording."""
     recordings = [Recording.load(path) for path in run.recordings()]
-    return next((r for r in recordings if r.success), recordings[0])
+    return max(recordings, key=lambda r: (r.success, r.steps))

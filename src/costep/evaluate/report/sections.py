@@ -122,12 +122,12 @@ def _success_table(rows: Iterable[SuccessRow]) -> str:
 def _task_table(data: ReportData) -> str:
     columns = "".join(f"<th scope=col class=num>{escape(c)}</th>" for c in data.task_columns)
     body = "".join(
-        f"<tr><th scope=row>{escape(row.instruction)}<small>{escape(row.task)}</small></th>"
+        f"<tr><th scope=row>{escape(row.task)}<small>{escape(row.instruction)}</small></th>"
         + "".join(_task_cell(score) for score in row.scores)
         + "</tr>"
         for row in data.tasks
     )
-    head = f"<tr><th scope=col>Instruction</th>{columns}</tr>"
+    head = f"<tr><th scope=col>Task</th>{columns}</tr>"
     return _table(f"<thead>{head}</thead><tbody>{body}</tbody>", "tasks")
 
 
