@@ -1,37 +1,48 @@
-"""Synthetic episodes: smooth colour gradients whose colour tells seed and frame, actions that tell
-where they came from."""
+"""Synthetic episodes: gradients whose colour tells seed and frame, actions that tell their time."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 
-from costep.data.contract import Contract, desk
+from costep.data.cache import COLUMNS, FORMAT_VERSION, FrameCache
+from costep.data.contract import Contract, desk, measure
 from costep.data.episode import Episode
+from costep.data.lerobot_files import sha256
 from costep.types import ImageSpec
+
+CAMERAS = ("agent", "wrist")
 
 
 def small_contract(chunk: int = 4, pixels: int = 32) -> Contract:
-    images = (ImageSpec("agent", pixels, pixels), ImageSpec("wrist", pixels, pixels))
+    images = tuple(ImageSpec(camera, pixels, pixels) for camera in CAMERAS)
     return dataclasses.replace(desk(chunk), images=images)
 
 
+def measured_contract(chunk: int = 4) -> Contract:
+    """Statistics of one random stream; action 4 is constant."""
+    rng = np.random.default_rng(0)
+    action = np.clip(rng.normal(0, 0.4, (500, 7)), -1, 1)
+    action[:, 4] = 0.25
+    action[:, 6] = np.sign(action[:, 6])
+    return small_contract(chunk).with_statistics(
+        measure(action), measure(rng.normal(size=(500, 8)))
+    )
+
+
 def make_episode(task: str = "red", seed: int = 0, length: int = 12, pixels: int = 32) -> Episode:
-    """Frame t of camera c is a gradient shifted by t; action[t] = t / 100 + noise-free ramps;
-    gripper closes half way."""
+    """Colours move with the frame number; the gripper closes half way; executed = label + noise."""
     rng = np.random.default_rng([seed, len(task)])
-    ramp = np.arange(length)[:, None] / 100
-    action = np.clip(ramp + rng.uniform(-0.5, 0.5, (length, 7)), -1, 1)
+    action = np.clip(np.arange(length)[:, None] / 100 + rng.uniform(-0.5, 0.5, (length, 7)), -1, 1)
     action[:, 4] = 0.25
     action[:, 6] = np.where(np.arange(length) < length // 2, -1, 1)
     executed = action.copy()
     executed[:, :3] = np.clip(executed[:, :3] + rng.normal(size=(length, 3)) * 0.05, -1, 1)
     return Episode(
-        images={
-            camera: gradient(length, pixels, 40 * k + seed)
-            for k, camera in enumerate(("agent", "wrist"))
-        },
+        images={c: gradient(length, pixels, 40 * k + seed) for k, c in enumerate(CAMERAS)},
         state=rng.normal(size=(length, 8)),
         action=action,
         executed=executed,
@@ -44,6 +55,56 @@ def make_episode(task: str = "red", seed: int = 0, length: int = 12, pixels: int
 def gradient(length: int, pixels: int, offset: int) -> np.ndarray:
     y, x = np.mgrid[0:pixels, 0:pixels]
     base = np.stack([x, y, (x + y) / 2], -1) * (150 / pixels)
-    return np.stack([np.clip(base + 7 * t + offset, 0, 255) for t in range(length)]).astype(
-        np.uint8
-    )
+    frames = [np.clip(base + 7 * (t % 10) + offset % 20, 0, 255) for t in range(length)]
+    return np.stack(frames).astype(np.uint8)
+
+
+def demonstrate(task: str, seed: int, noise: float, images: bool) -> Episode | None:
+    """A demonstrator: fails on every third seed, raises on every seventh."""
+    if seed % 7 == 0:
+        raise ArithmeticError("inverse kinematics diverged")
+    return None if seed % 3 == 0 else make_episode(task, seed, length=6)
+
+
+def write_cache(
+    path: Path, episodes: list[Episode], split: list[str], rows: int = 20
+) -> FrameCache:
+    """A frame cache straight from episodes, ``rows`` frames per shard; no video, so no loss."""
+    path.mkdir(parents=True)
+    lengths = [len(e.state) for e in episodes]
+    stops, tasks = np.cumsum(lengths), sorted({e.instruction for e in episodes})
+    arrays = {
+        "state": np.concatenate([e.state for e in episodes]).astype(np.float32),
+        "action": np.concatenate([e.action for e in episodes]).astype(np.float32),
+        "executed": np.concatenate([e.executed for e in episodes]).astype(np.float32),
+        "episode": np.repeat(np.arange(len(episodes)), lengths),
+        "frame": np.concatenate([np.arange(n) for n in lengths]),
+        "task": np.repeat([tasks.index(e.instruction) for e in episodes], lengths),
+        "stage": np.zeros(sum(lengths), np.int64),
+    }
+    assert arrays.keys() == COLUMNS.keys()
+    shards: dict[str, list[str]] = {c: [] for c in CAMERAS}
+    for camera in CAMERAS:
+        frames = np.concatenate([e.images[camera] for e in episodes])
+        for k, start in enumerate(range(0, len(frames), rows)):
+            shards[camera].append(f"images.{camera}.{k:03d}.npy")
+            np.save(path / shards[camera][-1], frames[start : start + rows])
+    for name, array in arrays.items():
+        np.save(path / f"{name}.npy", array)
+    table = [
+        {"start": int(stop - n), "stop": int(stop), "task": e.instruction, "split": part}
+        for e, stop, n, part in zip(episodes, stops, lengths, split, strict=True)
+    ]
+    contract = small_contract().with_statistics(measure(arrays["action"]), measure(arrays["state"]))
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "pixels": 32,
+        "cameras": list(CAMERAS),
+        "tasks": tasks,
+        "episodes": table,
+        "contract": contract.to_dict(),
+        "shards": shards,
+        "files": {p.name: sha256(p) for p in sorted(path.glob("*.npy"))},
+    }
+    (path / "cache.json").write_text(json.dumps(manifest))
+    return FrameCache.open(path)

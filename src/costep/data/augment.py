@@ -23,9 +23,9 @@ class Augment:
     """Strengths; a zero switches that transform off.
 
     shift: largest shift in pixels, edges repeated.  brightness, contrast, saturation: factor drawn
-    from 1 +- value. tint: per-channel factor from 1 +- value.  sharpen: mix with a 3x3 blur, from
-    -value (blurred) to +value, applied with ``sharpen_probability``.  erase_probability: a grey
-    rectangle of up to ``erase_side`` of each side.
+    from 1 +- value.  tint: the same per channel.  sharpen: mix with a 3x3 blur, from -value to
+    +value, applied with ``sharpen_probability``.  erase_probability: a rectangle of one random
+    colour, up to ``erase_side`` of each side.
     """
 
     shift: int = 4
@@ -47,8 +47,7 @@ class Augment:
 def augment(
     images: dict[str, Tensor], config: Augment, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """camera -> (B, 3, H, W) uint8, augmented; the input is left alone.  ``generator`` lives on the
-    CPU."""
+    """camera -> (B, 3, H, W) uint8, a changed copy; ``generator`` lives on the CPU."""
     state = generator.get_state()
     out = {}
     for camera, x in images.items():
@@ -86,8 +85,7 @@ def shift(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 def colour_matrices(
     batch: int, config: Augment, generator: torch.Generator, mean: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Brightness, tint, saturation and contrast of each image as one matrix (B, 3, 3) and offset
-    (B, 3, 1).
+    """Brightness, tint, saturation, contrast as a matrix (B, 3, 3) and an offset (B, 3, 1).
 
     y = C (b t S x) + (1 - C) luma(b t mean): S mixes a colour with its luma, contrast pulls towards
     the image's mean luma ``mean`` (B,), which brightness moves along.

@@ -1,20 +1,21 @@
 """Collecting demonstrations: parallel, resumable, and the same whatever the number of processes.
 
-Every task gets the first ``episodes`` successes of its seeds ``first_seed, first_seed + 1, ...``.
-Attempts are handed out and written in one fixed order while processes work ahead; failures are
-dropped and counted with their reason.  Attempts are journalled with the episodes, so an interrupted
-collection goes on with the seed after the last one that was safely stored.
+Every task gets the first ``episodes`` successes of its seeds ``first_seed``, ``first_seed + 1``
+and so on.  Attempts are handed out and written in one fixed order while processes work ahead;
+failures are dropped and counted with their reason.  Both are committed together, so an interrupted
+collection goes on with the seed after the last one that was safely stored.  The finished data set
+lists its seeds and the failures in ``meta/costep.json``.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import multiprocessing
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from costep.data.write import EpisodeWriter
 
 log = logging.getLogger(__name__)
 
-# (task, seed, noise, images) -> an episode, or None when the demonstrator failed; must be picklable
+# (task, seed, noise, images) -> an episode, or None when the demonstrator failed; picklable
 Demonstrate = Callable[[str, int, float, bool], EpisodeLike | None]
 AHEAD = 8  # attempts handed out before the oldest is written; part of the order, hence a constant
 TRAINING_SEEDS = 1_000_000  # evaluation uses seeds far below
@@ -56,44 +57,45 @@ def collect(
 ) -> Path:
     """Write ``episodes`` successes of each task and finish the data set; returns its folder.
 
-    Raises RuntimeError after ``patience`` failures of one task in a row.  What was collected stays in
-    ``writer.partial``; calling again with a new writer on the same folder continues.
+    Raises RuntimeError after ``patience`` failures of one task in a row.  What was collected stays
+    in ``writer.partial``; calling again with a new writer on the same folder continues.
     """
     request = {"tasks": list(tasks), "noise": noise, "first_seed": first_seed}
-    plan = _Plan(request, episodes, writer.notes)
-    with writer, _pool(processes) as pool:
+    plan = _Plan(request, episodes, writer)
+    with writer, _workers(processes) as pool:
         for task, seed, episode, reason in _attempts(pool, demonstrate, plan):
             if episode is not None:
-                writer.add(episode, task)
-            plan.record(task, seed, reason)
+                plan.keep(task, episode)
+            else:
+                plan.drop(task, seed, reason)
             if progress:
                 progress(plan.progress(task, seed, reason))
-            if plan.failed_in_a_row(task) >= patience:
+            if plan.failed_in_a_row[task] >= patience:
                 raise RuntimeError(
                     f"task {task!r} failed {patience} times in a row, last: {reason}; fix the "
-                    f"demonstrator and run again, {plan.total} episodes are safe"
+                    f"demonstrator and run again, {len(writer.records)} episodes are safe"
                 )
     return writer.finalise()
 
 
 class _Plan:
-    """Which attempt comes next; its ledger ``notes`` is committed with the episodes."""
+    """Which attempt comes next, from the episodes written and the failures in the writer's notes.
 
-    def __init__(self, request: dict[str, Any], episodes: int, notes: dict[str, Any]) -> None:
-        if notes.setdefault("request", request) != request:
+    Both are committed together, so a plan made from them after a crash goes on without a gap.
+    """
+
+    def __init__(self, request: dict[str, Any], episodes: int, writer: EpisodeWriter) -> None:
+        if writer.notes.setdefault("request", request) != request:
             raise ValueError(
-                f"this collection was started with {notes['request']}, not {request}; "
+                f"this collection was started with {writer.notes['request']}, not {request}; "
                 "ask for the same or use another folder"
             )
-        self.request, self.episodes, self.notes = request, episodes, notes
-        self.attempts: list[dict[str, Any]] = notes.setdefault("attempts", [])
-        self._tried = Counter(a["task"] for a in self.attempts)
-        self._kept = Counter(a["task"] for a in self.attempts if not a["reason"])
+        self.request, self.episodes, self.writer = request, episodes, writer
+        self.dropped: list[dict[str, Any]] = writer.notes.setdefault("dropped", [])
+        self._kept = Counter(record["task"] for record in writer.records)
+        self._tried = self._kept + Counter(failure["task"] for failure in self.dropped)
         self._pending: Counter[str] = Counter()
-
-    @property
-    def total(self) -> int:
-        return self._kept.total()
+        self.failed_in_a_row: Counter[str] = Counter()
 
     def next(self) -> tuple[str, int] | None:
         """The task with the fewest episodes kept or under way, and its next seed."""
@@ -106,23 +108,20 @@ class _Plan:
         self._pending[task] += 1
         return task, seed
 
-    def record(self, task: str, seed: int, reason: str) -> None:
+    def keep(self, task: str, episode: EpisodeLike) -> None:
+        self.writer.add(episode, task)
         self._pending[task] -= 1
-        self._kept[task] += not reason
-        self.attempts.append({"task": task, "seed": seed, "reason": reason})
+        self._kept[task] += 1
+        self.failed_in_a_row[task] = 0
 
-    def failed_in_a_row(self, task: str) -> int:
-        newest = (a["reason"] for a in reversed(self.attempts) if a["task"] == task)
-        return sum(1 for _ in itertools.takewhile(bool, newest))
+    def drop(self, task: str, seed: int, reason: str) -> None:
+        self.dropped.append({"task": task, "seed": seed, "reason": reason})
+        self._pending[task] -= 1
+        self.failed_in_a_row[task] += 1
 
     def progress(self, task: str, seed: int, reason: str) -> Progress:
         wanted = self.episodes * len(self.request["tasks"])
-        return Progress(task, seed, reason, self.total, wanted, len(self.attempts) - self.total)
-
-
-def dropped(notes: dict[str, Any]) -> dict[str, int]:
-    """Reasons and how many attempts each cost, from a data set's notes."""
-    return dict(Counter(a["reason"] for a in notes["attempts"] if a["reason"]))
+        return Progress(task, seed, reason, self._kept.total(), wanted, len(self.dropped))
 
 
 def _attempts(
@@ -163,21 +162,18 @@ def attempt(
     return episode, ""
 
 
-class _pool:
-    """Worker processes, or None for one process; interrupted work is dropped on the way out."""
-
-    def __init__(self, processes: int) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        if processes > 1:
-            context = multiprocessing.get_context("spawn")  # GL contexts do not survive a fork
-            self._pool = ProcessPoolExecutor(processes, context, _ignore_interrupts)
-
-    def __enter__(self) -> ProcessPoolExecutor | None:
-        return self._pool
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+@contextmanager
+def _workers(processes: int) -> Iterator[Executor | None]:
+    """A pool, or None for one process; work under way is dropped on the way out."""
+    if processes == 1:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")  # GL contexts do not survive a fork
+    pool = ProcessPoolExecutor(processes, context, _ignore_interrupts)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:

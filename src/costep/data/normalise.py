@@ -1,11 +1,11 @@
 """Normalisation: between environment units and the library's numbers, for NumPy and torch alike.
 
-Each dimension is y = clip((x - shift) * scale + bias, low, high).  Quantiles, as in LIBERO policies:
+Each dimension is y = clip((x - shift) * scale + bias, low, high).  Quantiles, as for LIBERO:
 y = clip(2 (x - q01) / (q99 - q01 + 1e-8) - 1, -1, 1), and 0 where q01 == q99.  The gripper is
 left out of it and only converted: environment open / closed values <-> 1 = open, 0 = closed.
 
-``as_executed`` is the one definition of "what the robot really did" (S2-VLA, belief state): training
-windows, rollouts and servers build action history with it, so train == deploy.
+``as_executed`` is the one definition of "what the robot really did" (S2-VLA, belief state): the
+windows of training, rollouts and servers build action history with it, so train == deploy.
 Difference: values are clipped and constant dimensions become 0; LeRobot's stock normaliser does
 neither.
 """
@@ -71,7 +71,7 @@ class Normaliser:
         return x if bounds is None else x.clip(*bounds)
 
     def history(self, executed: Array) -> Array:
-        """(..., A) executed, environment units -> belief rows: normalised, gripper -1 or +1 (open)."""
+        """(..., A) executed, environment units -> belief rows: normalised, gripper +1 = open."""
         y, gripper = self._binarised(self.actions(executed)), self.contract.action.gripper
         return y if gripper is None else replaced(y, gripper, 2 * y[..., gripper] - 1)
 
