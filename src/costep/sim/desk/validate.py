@@ -26,11 +26,12 @@ def validate(task: str, episodes: int, first_seed: int, noise: float) -> str:
     steps = [len(run) for run in runs if run.success] or [0]
     lost = [run.seed for run in runs if not run.success]
     interval = wilson(episodes - len(lost), episodes)
-    return (
-        f"{task:8s} {episodes - len(lost):4d}/{episodes:<4d} "
-        f"[{interval.low:.3f}, {interval.high:.3f}] {np.median(steps):7.0f} {max(steps):5d} {env._max_episode_steps:6d} {rate:8.0f}   "
-        f"{lost or ''}"
+    count, bounds = (
+        f"{len(runs) - len(lost)}/{len(runs)}",
+        f"[{interval.low:.3f}, {interval.high:.3f}]",
     )
+    length = f"{np.median(steps):7.0f} {max(steps):5d} {env._max_episode_steps:6d}"
+    return f"{task:8s} {count:>9s} {bounds} {length} {rate:8.0f}   {lost or ''}"
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     )
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
     options = parser.parse_args()
-    print("task     success    Wilson 95 %    median   max  limit  steps/s   lost seeds")
+    print("task       success    Wilson 95 %  median   max  limit  steps/s   lost seeds")
     for task in options.tasks:
         print(validate(task, options.episodes, options.seed, options.noise), flush=True)
 
