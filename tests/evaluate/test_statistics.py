@@ -76,10 +76,10 @@ def test_bootstrap_mean_agrees_with_scipy_and_is_seeded() -> None:
 
 def test_bootstrap_ratio_resamples_whole_episodes() -> None:
     """Long episodes weigh more: the ratio of sums, not the mean of ratios."""
-    runs, totals = [90.0, 1.0, 1.0], [100.0, 10.0, 10.0]
-    got = st.bootstrap_ratio(runs, totals)
-    assert got.low == pytest.approx(0.1)
-    assert got.high == pytest.approx(0.9)
+    middle = st.bootstrap_ratio([90.0, 1.0], [100.0, 10.0], level=0.2)
+    assert (middle.low, middle.high) == pytest.approx((91 / 110, 91 / 110))
+    wide = st.bootstrap_ratio([90.0, 1.0], [100.0, 10.0])
+    assert (wide.low, wide.high) == pytest.approx((0.1, 0.9))
     with pytest.raises(ValueError, match="non-empty"):
         st.bootstrap_ratio([], [])
 

@@ -48,8 +48,9 @@ def test_nearly_constant_gates_still_get_a_readable_scale() -> None:
 
 
 def test_curve_labels_never_overlap() -> None:
-    heights = [h for h, _ in gates._spread((0.0, 1.0), np.array([0.34, 0.33, 0.335]))]
-    assert np.diff(heights).min() >= 0.08
+    heights = style.spread([0.34, 0.33, 0.9], 0.1)
+    assert heights == pytest.approx([0.43, 0.33, 0.9])
+    assert style.spread([], 0.1) == []
 
 
 def test_gripper_events_come_from_sign_changes(recording: Recording) -> None:

@@ -7,10 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from costep.evaluate.records import EpisodeRecord, Score
-from costep.inspect.style import ACCENT, GREY, INK, MUTED, PAPER, SERIES, figure, note, quiet, svg
+from costep.inspect.style import (
+    ACCENT,
+    GREY,
+    INK,
+    MUTED,
+    PAPER,
+    SERIES,
+    figure,
+    note,
+    quiet,
+    spread,
+    svg,
+)
 
+FULL = 0.95  # share of layers above which a run counts as full depth; there is room beside it
 PLAIN: dict[str, Any] = {"fontsize": 9, "color": MUTED}
 
 
@@ -31,8 +45,10 @@ def compute_figure(points: Sequence[ComputePoint]) -> bytes:
     fig = figure(8.8, 3.7)
     ax = quiet(fig.add_axes((0.075, 0.13, 0.90, 0.85)))
     runs = [p for p in points if p.layers is not None and p.score.trials]
+    at_full = [p for p in runs if (p.layers or 0) > FULL]
+    names = dict(zip(at_full, spread([p.score.rate or 0 for p in at_full], 0.13), strict=True))
     for index, point in enumerate(sorted(runs, key=lambda p: p.layers or 0)):
-        _dot(ax, point, SERIES[index % len(SERIES)])
+        _dot(ax, point, SERIES[index % len(SERIES)], names.get(point))
     for point in points:
         if point.layers is None and point.score.trials:
             rate = point.score.rate or 0.0
@@ -72,16 +88,17 @@ def latency_figure(records: Iterable[EpisodeRecord]) -> bytes:
     return svg(fig)
 
 
-def _dot(ax, point: ComputePoint, colour: str) -> None:
+def _dot(ax: Axes, point: ComputePoint, colour: str, name_at: float | None) -> None:
+    """One run; its name stands above its interval, or on the right at height ``name_at``."""
     rate, interval = point.score.rate or 0.0, point.score.interval
     x = point.layers or 0.0
     ax.plot([x, x], [interval.low, interval.high], color=colour, linewidth=5, alpha=0.3)
     ax.plot(x, rate, "o", color=colour, markersize=10, markeredgecolor=PAPER, markeredgewidth=1.5)
     bold: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "color": colour}
     label = f"{rate:.0%} of {point.score.trials}"
-    if x > 0.95:  # full depth: there is room on the right
-        note(ax, point.label, (x, rate), (10, 0), va="bottom", **bold)
-        note(ax, label, (x, rate), (10, -1), va="top", **PLAIN)
+    if name_at is not None:
+        note(ax, point.label, (x, name_at), (10, 0), va="bottom", **bold)
+        note(ax, label, (x, name_at), (10, -1), va="top", **PLAIN)
     else:
         note(ax, point.label, (x, interval.high), (0, 16), ha="center", va="bottom", **bold)
         note(ax, label, (x, interval.high), (0, 4), ha="center", va="bottom", **PLAIN)

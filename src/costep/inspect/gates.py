@@ -14,7 +14,18 @@ import numpy as np
 
 from costep.evaluate.recording import Recording
 from costep.inspect.film import clock, mark_gripper, strip
-from costep.inspect.style import ACTION, INK, INTENT, MUTED, VISION, figure, note, quiet, svg
+from costep.inspect.style import (
+    ACTION,
+    INK,
+    INTENT,
+    MUTED,
+    VISION,
+    figure,
+    note,
+    quiet,
+    spread,
+    svg,
+)
 
 NAME: dict[str, Any] = {"fontsize": 10.5, "fontweight": "bold", "va": "center"}
 BRANCHES = (("vision", VISION), ("intent", INTENT), ("action", ACTION))
@@ -39,7 +50,8 @@ def gate_figure(
         ax.plot(times, column, color=colour, linewidth=2.2)
         ax.plot(times, column, "o", color=colour, markersize=4, clip_on=False)
         ax.plot([times[-1], recording.seconds], [column[-1]] * 2, color=colour, linewidth=2.2)
-    for height, (name, colour) in _spread(ax.get_ylim(), gates[-1]):
+    heights = spread(gates[-1], 0.085 * float(np.ptp(ax.get_ylim())))
+    for height, (name, colour) in zip(heights, BRANCHES, strict=True):
         note(ax, name, (1.01, height), coords=("axes", "data"), color=colour, **NAME)
     ax.set_ylabel(f"gate weight, head layer {layer}", color=INK, fontsize=9.5)
     clock(ax, recording)
@@ -62,14 +74,3 @@ def _limits(gates: np.ndarray) -> tuple[float, float]:
     low, high = min(np.nanmin(gates), 1 / 3), max(np.nanmax(gates), 1 / 3)
     pad = max(0.06 * (high - low), (0.2 - (high - low)) / 2, 0.0)
     return max(0.0, low - pad), min(1.0, high + pad)
-
-
-def _spread(limits: tuple[float, float], values: np.ndarray) -> list[tuple[float, tuple[str, str]]]:
-    """Label heights at the curves' ends, moved apart where they would touch."""
-    least = 0.085 * (limits[1] - limits[0])
-    order = np.argsort(values)
-    heights: list[float] = []
-    for index in order:
-        floor = heights[-1] + least if heights else -np.inf
-        heights.append(max(float(values[index]), floor))
-    return [(height, BRANCHES[index]) for height, index in zip(heights, order, strict=True)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -88,6 +89,16 @@ def note(
         textcoords="offset points",
         **style,
     )
+
+
+def spread(values: Sequence[float], least: float) -> list[float]:
+    """Label heights for ``values``, in their order, pushed up where they would touch."""
+    heights: dict[int, float] = {}
+    floor = float("-inf")
+    for index in sorted(range(len(values)), key=lambda i: values[i]):
+        heights[index] = max(float(values[index]), floor)
+        floor = heights[index] + least
+    return [heights[index] for index in range(len(values))]
 
 
 def svg(fig: Figure) -> bytes:
