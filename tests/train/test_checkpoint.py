@@ -92,7 +92,7 @@ def test_a_failed_save_leaves_the_old_one(saved, contract, config, policy):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = checkpoint.fingerprint(saved)
-    with pytest.raises(CheckpointError, match="No space left.*MiB free"):
+    with pytest.raises(CheckpointError, match=r"No space left.*MiB free"):
         save(saved.parent, make_policy(config, 5), contract, extra_writers=[full])
     assert checkpoint.fingerprint(saved) == before
     assert [p.name for p in saved.parent.parent.iterdir()] == ["000001"]
@@ -104,7 +104,7 @@ def test_extra_writers_are_part_of_the_checkpoint(tmp_path, policy, contract):
 
     folder = save(tmp_path / "1", policy, contract, extra_writers=[processor])
     (folder / "policy_preprocessor.json").unlink()
-    with pytest.raises(CheckpointError, match="policy_preprocessor.json is missing"):
+    with pytest.raises(CheckpointError, match=r"policy_preprocessor.json is missing"):
         load(folder)
 
 
@@ -115,7 +115,7 @@ def test_files_added_later_are_welcome(saved):
 
 def test_half_written_folders_do_not_load(saved):
     (saved / manifest.NAME).unlink()
-    with pytest.raises(CheckpointError, match="no MANIFEST.json.*interrupted"):
+    with pytest.raises(CheckpointError, match=r"no MANIFEST.json.*interrupted"):
         load(saved)
 
 
@@ -133,17 +133,17 @@ def test_same_size_damage_is_found_on_request(saved):
     data[-1] ^= 1
     path.write_bytes(data)
     load(saved)
-    with pytest.raises(CheckpointError, match="model.safetensors was changed"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors was changed"):
         load(saved, verify=True)
 
 
 def test_corrupt_weights(saved):
     path = saved / checkpoint.WEIGHTS
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="model.safetensors has 100 bytes, expected"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors has 100 bytes, expected"):
         load(saved)
     manifest.seal(saved)
-    with pytest.raises(CheckpointError, match="model.safetensors is corrupt"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors is corrupt"):
         load(saved)
 
 
@@ -155,7 +155,11 @@ def test_weights_must_fit_exactly(saved):
     manifest.seal(saved)
     with pytest.raises(CheckpointError) as error:
         load(saved)
-    for part in ("missing backbone.queries", "unexpected backbone.extra", "(3, 3), expected (2, 32)"):
+    for part in (
+        "missing backbone.queries",
+        "unexpected backbone.extra",
+        "(3, 3), expected (2, 32)",
+    ):
         assert part in str(error.value)
 
 

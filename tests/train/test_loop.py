@@ -242,9 +242,7 @@ def test_averaged_weights_are_the_ones_saved(tmp_path, contract, config, policy)
 def test_augmentation_is_seeded_and_part_of_the_run(tmp_path, contract, config):
     def losses(name, augment, **changes):
         given = options(tmp_path / name, steps=3, **changes)
-        return train(
-            make_policy(config), Windows(config), given, contract, augment=augment
-        ).losses
+        return train(make_policy(config), Windows(config), given, contract, augment=augment).losses
 
     strong = Augment(shift=8, brightness=0.9)
     assert losses("a", strong) == losses("b", strong) != losses("c", None)

@@ -1,6 +1,7 @@
 """Learning rates at A1's acceptance points, and who decays, freezes and is clipped."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -33,8 +34,8 @@ def test_cosine_is_half_way_in_the_middle_and_never_rises():
     middle = optim.lr(2 + 49, total=102 - 1, peak=1.0, warmup=2)
     assert middle == pytest.approx(0.55, abs=1e-9)
     rates = [optim.lr(s, total=100, peak=1.0, warmup=10) for s in range(100)]
-    assert all(a > b for a, b in zip(rates[10:], rates[11:]))
-    assert all(a < b for a, b in zip(rates[:10], rates[1:11]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert all(a < b for a, b in pairwise(rates[:11]))
 
 
 def test_upstream_recipe_is_constant_after_the_ramp():

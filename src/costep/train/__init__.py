@@ -1,1 +1,1 @@
-"""Training: per-group schedules, exit supervision, a resumable loop and self-contained checkpoints."""
+"""Training: schedules, exit supervision, a resumable loop and self-contained checkpoints."""

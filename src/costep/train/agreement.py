@@ -1,5 +1,5 @@
-"""A policy, a data contract and training windows must speak of the same robot: their cameras, widths
-and chunk are compared, never guessed."""
+"""A policy, a data contract and training windows must speak of the same robot: their cameras,
+widths and chunk are compared, never guessed."""
 
 from __future__ import annotations
 

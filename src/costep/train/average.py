@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 
 class Average:
-    """``weights`` follow a policy: w <- decay * w + (1 - decay) * policy, after every optimiser step."""
+    """``weights`` follow a policy: w <- decay * w + (1 - decay) * policy, after every optimiser
+    step."""
 
     def __init__(self, policy: nn.Module, decay: float) -> None:
         self.decay = decay

@@ -1,8 +1,10 @@
-"""Self-contained checkpoints in LeRobot's layout, written atomically and loaded strictly, without a network.
+"""Self-contained checkpoints in LeRobot's layout, written atomically and loaded strictly, without a
+network.
 
-``checkpoints/000500/pretrained_model/``: config.json, model.safetensors, backbone/ (tokenizer), contract.json,
-costep_train.json, MANIFEST.json and what ``extra_writers`` add (LeRobot's processors); ``training_state/`` beside it.
-A checkpoint appears under its name only when all of it is on disk, so a half-written one can never be loaded.
+``checkpoints/000500/pretrained_model/``: config.json, model.safetensors, backbone/ (tokenizer),
+contract.json, costep_train.json, MANIFEST.json and what ``extra_writers`` add (LeRobot's
+processors); ``training_state/`` beside it. A checkpoint appears under its name only when all of it
+is on disk, so a half-written one can never be loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ Writer = Callable[[Path, "Policy", Contract], None]  # writes further files into
 
 @dataclass(frozen=True)
 class Loaded:
-    """A policy in evaluation mode with everything needed to act; directory is its ``pretrained_model`` folder."""
+    """A policy in evaluation mode with everything needed to act; directory is its
+    ``pretrained_model`` folder."""
 
     policy: Policy
     config: PolicyConfig
@@ -54,11 +57,13 @@ def save(
     dtype: torch.dtype | None = None,
     training: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write ``directory`` (``.../checkpoints/000500``) atomically; returns its ``pretrained_model`` folder.
+    """Write ``directory`` (``.../checkpoints/000500``) atomically; returns its ``pretrained_model``
+    folder.
 
-    weights: instead of the policy's own, for example averaged ones.  dtype: store floating weights so (bf16 halves a
-    file that is to be shipped).  training: writes ``training_state``.  Raises CheckpointError when the disk is full or
-    cannot be written; whatever was there before stays as it was.
+    weights: instead of the policy's own, for example averaged ones.  dtype: store floating weights
+    so (bf16 halves a file that is to be shipped).  training: writes ``training_state``.  Raises
+    CheckpointError when the disk is full or cannot be written; whatever was there before stays as
+    it was.
     """
     agreement.check(policy.config, contract)
     target = Path(directory)
@@ -90,9 +95,12 @@ def write_model(
     weights: dict[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """The files of ``pretrained_model`` into an existing folder, manifest last; not atomic, see :func:`save`."""
+    """The files of ``pretrained_model`` into an existing folder, manifest last; not atomic, see
+    :func:`save`."""
     tensors = policy.state_dict() if weights is None else weights
-    save_file({k: _stored(v, dtype) for k, v in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
+    save_file(
+        {k: _stored(v, dtype) for k, v in tensors.items()}, folder / WEIGHTS, {"format": "pt"}
+    )
     write_json(folder / CONFIG, layout.to_json(policy.config, contract))
     contract.save(folder)
     (folder / "backbone").mkdir(exist_ok=True)
@@ -107,9 +115,11 @@ def write_model(
 def load(
     directory: str | os.PathLike[str], device: str | torch.device = "cpu", *, verify: bool = False
 ) -> Loaded:
-    """The policy of a run, a checkpoint or a ``pretrained_model`` folder; ``verify`` digests every file.
+    """The policy of a run, a checkpoint or a ``pretrained_model`` folder; ``verify`` digests every
+    file.
 
-    Raises CheckpointError when files are missing or damaged, weights do not fit, or another version wrote them.
+    Raises CheckpointError when files are missing or damaged, weights do not fit, or another version
+    wrote them.
     """
     from costep.policy import Policy
 
@@ -124,14 +134,15 @@ def load(
 
 
 def resolve(directory: str | os.PathLike[str]) -> Path:
-    """The ``pretrained_model`` folder meant by a run (its last checkpoint), a checkpoint or the folder itself."""
+    """The ``pretrained_model`` folder meant by a run (its last checkpoint), a checkpoint or the
+    folder itself."""
     given = Path(directory)
     for folder in (given, given / PRETRAINED, given / "checkpoints" / LAST / PRETRAINED):
         if (folder / CONFIG).is_file():
             return folder.resolve()
     raise CheckpointError(
-        f"no checkpoint at {given}: expected {CONFIG} in it, in {PRETRAINED}/ or in checkpoints/{LAST}/{PRETRAINED}/. "
-        "Give the folder of a run or of one checkpoint"
+        f"no checkpoint at {given}: expected {CONFIG} in it, in {PRETRAINED}/ or in "
+        f"checkpoints/{LAST}/{PRETRAINED}/. Give the folder of a run or of one checkpoint"
     )
 
 
@@ -146,7 +157,8 @@ def read_config(folder: Path) -> PolicyConfig:
 
 
 def load_weights(policy: nn.Module, path: Path) -> None:
-    """Every weight of the policy from ``path``, exactly; stored bf16 is widened to the policy's own precision."""
+    """Every weight of the policy from ``path``, exactly; stored bf16 is widened to the policy's own
+    precision."""
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as problem:
@@ -184,9 +196,12 @@ def point_last(checkpoint: Path) -> None:
 
 
 def finished(checkpoints: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first; damaged and half-written ones are not among them."""
+    """Complete checkpoints of a run, oldest first; damaged and half-written ones are not among
+    them."""
     numbered = sorted((int(p.name), p) for p in checkpoints.glob("[0-9]*") if p.name.isdigit())
-    return [p for _, p in numbered if all(manifest.intact(p / part) for part in (PRETRAINED, STATE))]
+    return [
+        p for _, p in numbered if all(manifest.intact(p / part) for part in (PRETRAINED, STATE))
+    ]
 
 
 def prune(checkpoints: Path, keep: int) -> None:
@@ -207,7 +222,8 @@ def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def _put(part: Path, target: Path) -> None:
-    """Rename ``part`` to ``target``; an older checkpoint of that name is moved aside first and deleted last."""
+    """Rename ``part`` to ``target``; an older checkpoint of that name is moved aside first and
+    deleted last."""
     aside = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
     if target.exists():
         os.rename(target, aside)
@@ -219,6 +235,7 @@ def _cannot_write(target: Path, problem: Exception) -> str:
     place = next(p for p in target.absolute().parents if p.exists())
     free = shutil.disk_usage(place).free / 2**20
     return (
-        f"could not write checkpoint {target}: {problem} ({free:.0f} MiB free). Nothing half-written was left and "
-        "earlier checkpoints are untouched; free some space, or choose another out_dir, and resume"
+        f"could not write checkpoint {target}: {problem} ({free:.0f} MiB free). "
+        "Nothing half-written was left and earlier checkpoints are untouched; "
+        "free some space, or choose another out_dir, and resume"
     )

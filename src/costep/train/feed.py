@@ -7,7 +7,7 @@ large batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -83,14 +83,13 @@ def masked(state_BS: Tensor, mode: str, noise: torch.Generator, p: float = 0.5) 
     return state_BS * (torch.rand(shape, generator=noise) >= p)
 
 
-def prefetch[T](make: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:
+def prefetch[T](make: Callable[[int], T], steps: range) -> Generator[tuple[int, T]]:
     """(step, make(step)) in order, one step ahead on a thread; errors surface at their own step."""
     with ThreadPoolExecutor(1, "costep-feed") as pool:
-        ahead = pool.submit(make, steps[0]) if steps else None
+        ahead = [pool.submit(make, step) for step in steps[:1]]
         for step in steps:
-            ready = ahead.result()
-            following = step + steps.step
-            ahead = pool.submit(make, following) if following in steps else None
+            ready = ahead.pop().result()
+            ahead = [pool.submit(make, s) for s in (step + steps.step,) if s in steps]
             yield step, ready
 
 

@@ -1,20 +1,23 @@
-"""SIGTERM and Ctrl-C ask the loop to save and leave at the end of the step; a second one stops at once."""
+"""SIGTERM and Ctrl-C ask the loop to save and leave at the end of the step; a second one stops at
+once."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """Context manager; ``asked`` turns true after the first signal.  Outside the main thread it does nothing."""
+    """Context manager; ``asked`` turns true after the first signal.  Outside the main thread it
+    does nothing."""
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():

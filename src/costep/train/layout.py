@@ -1,7 +1,8 @@
-"""config.json as LeRobot reads it: one flat JSON with the policy's type, LeRobot's base fields and ours.
+"""config.json as LeRobot reads it: one flat JSON with the policy's type, LeRobot's base fields and
+ours.
 
-LeRobot parses the file strictly, so the base fields are exactly those of its PreTrainedConfig (0.6.1); a test compares
-them with the installed version.  Nothing here imports LeRobot.
+LeRobot parses the file strictly, so the base fields are exactly those of its PreTrainedConfig
+(0.6.1); a test compares them with the installed version.  Nothing here imports LeRobot.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from costep.train.manifest import CheckpointError
 FORMAT_VERSION = 1
 MODES = {"none": "IDENTITY", "quantile": "QUANTILES", "min_max": "MIN_MAX", "mean_std": "MEAN_STD"}
 BASE = (
-    "type", "n_obs_steps", "input_features", "output_features", "normalization_mapping", "device", "use_amp",
-    "use_peft", "push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path", "pretrained_revision",
-)  # fmt: skip
+    *("type", "n_obs_steps", "input_features", "output_features", "normalization_mapping"),
+    *("device", "use_amp", "use_peft", "push_to_hub", "repo_id", "private", "tags", "license"),
+    *("pretrained_path", "pretrained_revision"),
+)
 
 
 def to_json(config: PolicyConfig, contract: Contract) -> dict[str, Any]:
@@ -57,7 +59,8 @@ def from_json(data: dict[str, Any], source: str) -> PolicyConfig:
     """Inverse of :func:`to_json`; another type or format version is refused by name."""
     if data.get("type") != "costep":
         raise CheckpointError(
-            f"{source}: policy type {data.get('type')!r}, expected 'costep'; load it with the library that wrote it"
+            f"{source}: policy type {data.get('type')!r}, expected 'costep'; "
+            "load it with the library that wrote it"
         )
     version = data.get("format_version")
     if version != FORMAT_VERSION:

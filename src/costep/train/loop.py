@@ -1,9 +1,9 @@
 """The training loop: everything random is derived from (seed, step), so that a resume is exact.
 
-One optimiser step: set the rates, draw the layer to supervise, average ``accumulate`` micro-batches,
-clip, step.  A run killed at any moment resumes from its newest complete checkpoint and repeats the
-losses it would have had, bit for bit.  ``policy.loss`` is called through accelerate's distributed
-wrapper, never beside it.
+One optimiser step: set the rates, draw the layer to supervise, average ``accumulate``
+micro-batches, clip, step.  A run killed at any moment resumes from its newest complete checkpoint
+and repeats the losses it would have had, bit for bit.  ``policy.loss`` is called through
+accelerate's distributed wrapper, never beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from costep.train import agreement, checkpoint, optim, precision, seeds, supervi
 from costep.train.feed import Batch, Dataset, prefetch, read, to_device
 from costep.train.interrupt import Interrupt
 from costep.train.metrics import Metrics
-from costep.train.options import StepReport, TrainingError, TrainOptions, TrainResult
+from costep.train.options import StepReport, Stopped, TrainingError, TrainOptions, TrainResult
 from costep.train.run import Run, begin, save
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def train(
 def _loop(
     run: Run, dataset: Dataset, augment: Augment | None, on_step: OnStep | None
 ) -> TrainResult:
-    options, start, losses, stopped = run.options, time.perf_counter(), [], "done"
+    options, start = run.options, time.perf_counter()
+    losses: list[float] = []
+    stopped: Stopped = "done"
     mask = run.policy.config.train.state_mask
     feed = prefetch(
         lambda step: read(dataset, run.share, options.seed, step, augment, mask),
@@ -88,13 +90,12 @@ def _loop(
             if stopped != "done":
                 log.info("stopped at step %d of %d (%s)", run.step, options.steps, stopped)
                 break
-    if run.saved is None or int(run.saved.name) != run.step:
-        save(run)
+    saved = run.saved if run.saved and int(run.saved.name) == run.step else save(run)
     run.policy.eval()
     return TrainResult(
         step=run.step,
         losses=tuple(losses),
-        checkpoint=run.saved / checkpoint.PRETRAINED,
+        checkpoint=saved / checkpoint.PRETRAINED,
         stopped=stopped,
         seconds=time.perf_counter() - start,
         samples_per_second=clock.rate,
@@ -109,7 +110,8 @@ def _step(run: Run, batches: list[Batch], step: int) -> StepReport:
     if options.freeze == "grad":
         _freeze(run, step)
     layer = supervision.layer_at(run.policy, options.seed, step)
-    total, parts = torch.zeros((), device=run.device), {}
+    total = torch.zeros((), device=run.device)
+    parts: dict[str, Any] = {}
     for index, batch in enumerate(batches):
         place = (step, run.share.rank * options.accumulate + index)
         loss, some = _micro(run, batch, place, layer)
@@ -117,8 +119,8 @@ def _step(run: Run, batches: list[Batch], step: int) -> StepReport:
         for name, value in some.items():
             parts[name] = parts.get(name, 0.0) + value.detach().float().mean() / len(batches)
     loss = run.accelerator.reduce(total, "mean").item()
-    norms = optim.clip(_groups(run), options.clip, options.clip_scope)
-    norms = {name: norm.item() for name, norm in norms.items()}
+    clipped = optim.clip(_groups(run), options.clip, options.clip_scope)
+    norms = {name: norm.item() for name, norm in clipped.items()}
     if not all(map(math.isfinite, (loss, *norms.values()))):
         raise TrainingError(_not_finite(run, loss, norms, rates, layer))
     run.optimizer.step()
@@ -152,13 +154,13 @@ def _groups(run: Run) -> dict[str, list[torch.nn.Parameter]]:
 
 
 def _freeze(run: Run, step: int) -> None:
-    """No gradients for the backbone until ``freeze_steps``; what never trains is not among these."""
+    """No gradients for the backbone until ``freeze_steps``; what never trains is not here."""
     live = step >= run.policy.config.train.freeze_steps
     for parameter in _groups(run).get("backbone", ()):
         parameter.requires_grad_(live)
 
 
-def _stop(run: Run, asked: bool, seconds: float) -> str:
+def _stop(run: Run, asked: bool, seconds: float) -> Stopped:
     """Why to stop now, ``done`` for going on; all processes agree."""
     late = run.options.minutes is not None and seconds > 60 * run.options.minutes
     code = 2 * asked + late

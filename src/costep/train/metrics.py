@@ -1,4 +1,5 @@
-"""Where the curves go: metrics.jsonl always, TensorBoard when it is installed, Weights & Biases when asked.
+"""Where the curves go: metrics.jsonl always, TensorBoard when it is installed, Weights & Biases
+when asked.
 
 A resumed run drops what was logged after its checkpoint, so that no step appears twice.
 """
@@ -21,7 +22,8 @@ class Metrics:
     """Sinks for step reports; averages loss and parts over the steps since the last line."""
 
     def __init__(self, options: TrainOptions, start: int, settings: dict[str, Any]) -> None:
-        self._every, self._window = options.log_every, []
+        self._every = options.log_every
+        self._window: list[StepReport] = []
         options.out_dir.mkdir(parents=True, exist_ok=True)
         path = options.out_dir / FILE
         _truncate(path, start)
@@ -59,7 +61,8 @@ def history(out_dir: Path) -> list[dict[str, float]]:
 
 
 def _mean(window: list[StepReport]) -> dict[str, float]:
-    """Losses averaged over the window, a part over the steps that had it; rates and norms as they are now."""
+    """Losses averaged over the window, a part over the steps that had it; rates and norms as they
+    are now."""
     rows = [r.scalars() for r in window]
     latest = rows[-1]
     averaged = [k for r in rows for k in r if k == "loss" or k.startswith("parts/")]
@@ -91,7 +94,9 @@ def _tensorboard(folder: Path, start: int):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.warning("TensorBoard is not installed, curves go to %s only; pip install costep[train]", FILE)
+        log.warning(
+            "TensorBoard is not installed, curves go to %s only; pip install costep[train]", FILE
+        )
         return None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
 
@@ -101,7 +106,8 @@ def _wandb(options: TrainOptions, settings: dict[str, Any]):
         import wandb
     except ImportError:
         raise TrainingError(
-            f"wandb={options.wandb!r} was asked for but wandb is not installed; pip install wandb, or drop the option"
+            f"wandb={options.wandb!r} was asked for but wandb is not installed; pip install wandb, "
+            "or drop the option"
         ) from None
     return wandb.init(
         project=options.wandb,

@@ -1,21 +1,27 @@
-"""Per-group learning rates: warm-up, a frozen start for the backbone, cosine to a tenth (A1, training recipe).
+"""Per-group learning rates: warm-up, a frozen start for the backbone, cosine to a tenth (A1,
+training recipe).
 
-The rate is a pure function of the 0-based optimiser step, so it needs no saved scheduler.  With ``freeze`` the
-backbone's rate is 0 until that step, then it joins the ramp that everybody shares (it jumps); ``own_ramp`` gives it a
-warm-up of the same length of its own, from the freeze step on.  The floor falls on the last optimiser step.
+The rate is a pure function of the 0-based optimiser step, so it needs no saved scheduler.  With
+``freeze`` the backbone's rate is 0 until that step, then it joins the ramp that everybody shares
+(it jumps); ``own_ramp`` gives it a warm-up of the same length of its own, from the freeze step on.
+The floor falls on the last optimiser step.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from costep.config import Train
+
+if TYPE_CHECKING:
+    from costep.policy import Policy
 
 log = logging.getLogger(__name__)
 NO_DECAY = ("gate", "gates", "norm", "embed", "queries", "position")  # parts of a parameter's name
@@ -23,7 +29,8 @@ NO_DECAY = ("gate", "gates", "norm", "embed", "queries", "position")  # parts of
 
 @dataclass(frozen=True)
 class Schedule:
-    """The rate of one parameter group over ``total`` steps; ``floor`` is a fraction of ``peak``, 1 = constant."""
+    """The rate of one parameter group over ``total`` steps; ``floor`` is a fraction of ``peak``, 1
+    = constant."""
 
     total: int
     peak: float
@@ -45,7 +52,8 @@ def lr(
     own_ramp: bool = False,
     floor: float = 0.1,
 ) -> float:
-    """The rate at 0-based ``step``: peak * step / warmup, then peak * (f + (1 - f)(1 + cos(pi u)) / 2), u in [0, 1]."""
+    """The rate at 0-based ``step``: peak * step / warmup, then peak * (f + (1 - f)(1 + cos(pi u)) /
+    2), u in [0, 1]."""
     if step < freeze:
         return 0.0
     start = freeze if own_ramp else 0
@@ -56,11 +64,12 @@ def lr(
 
 
 def schedules(train: Train, total: int) -> dict[str, Schedule]:
-    """``{"backbone": ..., "head": ...}``; a warm-up longer than a quarter of the run is shortened to a tenth."""
+    """``{"backbone": ..., "head": ...}``; a warm-up longer than a quarter of the run is shortened
+    to a tenth."""
     if train.freeze_steps >= total:
         raise ValueError(
-            f"train.freeze_steps={train.freeze_steps} is not below steps={total}: the backbone would never "
-            "train. Lower freeze_steps, or set backbone.train='frozen'"
+            f"train.freeze_steps={train.freeze_steps} is not below steps={total}: "
+            "the backbone would never train. Lower freeze_steps, or set backbone.train='frozen'"
         )
     warmup = train.warmup if 4 * train.warmup <= total else total // 10
     if warmup != train.warmup:
@@ -76,8 +85,9 @@ def schedules(train: Train, total: int) -> dict[str, Schedule]:
     }
 
 
-def build(policy: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (.9, .95) over ``policy.parameter_groups()``, each split by whether it decays; frozen ones left out.
+def build(policy: Policy, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (.9, .95) over ``policy.parameter_groups()``, each split by whether it decays; frozen
+    ones left out.
 
     Group names are ``backbone``, ``head`` and the same with ``/no_decay``.
     """
@@ -91,7 +101,7 @@ def build(policy: nn.Module, weight_decay: float) -> torch.optim.AdamW:
                 rate = weight_decay if decay else 0.0
                 groups.append({"params": chosen, "name": group + suffix, "weight_decay": rate})
     _nothing_forgotten(policy, groups, names)
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -103,7 +113,7 @@ def decays(name: str, parameter: Tensor) -> bool:
 def set_rates(
     optimizer: torch.optim.Optimizer, plans: dict[str, Schedule], step: int
 ) -> dict[str, float]:
-    """Set every group's rate for 0-based ``step``; returns them by name, without the decay suffix."""
+    """Set every group's rate for 0-based ``step``; returns them by group."""
     rates = {name: plan(step) for name, plan in plans.items()}
     for group in optimizer.param_groups:
         group["lr"] = rates[group["name"].split("/")[0]]
@@ -111,16 +121,20 @@ def set_rates(
 
 
 def clip(
-    groups: dict[str, Iterable[nn.Parameter]], limit: float, scope: str = "group"
+    groups: Mapping[str, Iterable[nn.Parameter]], limit: float, scope: str = "group"
 ) -> dict[str, Tensor]:
-    """Clip gradient norms, each group by itself (A1) or all together; returns the norms before, by group.
+    """Clip gradient norms, each group by itself (A1) or all together; returns the norms before, by
+    group.
 
     limit 0 only measures.
     """
     lists = {
         name: [p for p in parameters if p.grad is not None] for name, parameters in groups.items()
     }
-    norms = {name: nn.utils.get_total_norm([p.grad for p in ps]) for name, ps in lists.items()}
+    norms = {
+        name: nn.utils.get_total_norm([p.grad for p in ps if p.grad is not None])
+        for name, ps in lists.items()
+    }
     if limit and scope == "global":
         total = torch.stack(list(norms.values())).norm()
         for parameters in lists.values():
@@ -138,5 +152,6 @@ def _nothing_forgotten(policy: nn.Module, groups: list[dict], names: dict[int, s
     twice = sorted({names[i] for i in grouped if grouped.count(i) > 1})
     if left or twice:
         raise ValueError(
-            f"policy.parameter_groups() forgets {left[:5]} and repeats {twice[:5]}; name each parameter once"
+            f"policy.parameter_groups() forgets {left[:5]} and repeats {twice[:5]}; "
+            "name each parameter once"
         )

@@ -6,20 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Stopped = Literal["done", "signal", "minutes"]
+
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message names the step, the reason and the checkpoint to go back to."""
+    """Training cannot go on; the message names the step, the reason and the checkpoint to go back
+    to."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """One run.  Learning rates, warm-up, freezing and exit supervision are fields of ``PolicyConfig.train``.
+    """One run.  Learning rates, warm-up, freezing and exit supervision are fields of
+    ``PolicyConfig.train``.
 
-    batch_size: samples per forward pass of one process; an optimiser step sees batch_size x accumulate x processes.
-    clip: largest gradient norm (0 = off), of each parameter group or of all together (``clip_scope``).
-    freeze: ``lr`` keeps the backbone's rate at 0 for the first ``freeze_steps`` (the paper's wording; moments still
-    accumulate), ``grad`` also skips its backward pass.  checkpoint_every: steps, 0 = only at the end.
-    minutes: stop and save after so much wall clock.  ema: decay of averaged weights, which are then the ones saved.
+    batch_size: samples per forward pass of one process; an optimiser step sees batch_size x
+    accumulate x processes. clip: largest gradient norm (0 = off), of each parameter group or of all
+    together (``clip_scope``). freeze: ``lr`` keeps the backbone's rate at 0 for the first
+    ``freeze_steps`` (the paper's wording; moments still accumulate), ``grad`` also skips its
+    backward pass.  checkpoint_every: steps, 0 = only at the end. minutes: stop and save after so
+    much wall clock.  ema: decay of averaged weights, which are then the ones saved.
     """
 
     out_dir: Path
@@ -58,8 +63,8 @@ class TrainOptions:
 class StepReport:
     """One optimiser step; ``step`` counts completed steps, so the first report says 1.
 
-    parts: the policy's loss parts (one per exit, gate, ...).  lr, grad_norm: by parameter group; norms are those
-    before clipping.
+    parts: the policy's loss parts (one per exit, gate, ...).  lr, grad_norm: by parameter group;
+    norms are those before clipping.
     """
 
     step: int
@@ -80,12 +85,13 @@ class StepReport:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """step: completed steps in all.  losses: those of this call.  checkpoint: its ``pretrained_model`` folder."""
+    """step: completed steps in all.  losses: those of this call.  checkpoint: its
+    ``pretrained_model`` folder."""
 
     step: int
     losses: tuple[float, ...]
     checkpoint: Path
-    stopped: Literal["done", "signal", "minutes"]
+    stopped: Stopped
     seconds: float
     samples_per_second: float
     precision: str

@@ -1,7 +1,7 @@
 """bf16 where it helps: always on CUDA; on a CPU a fifth of a second of measuring decides.
 
-Processors with bf16 dot products run it several times faster than fp32, others several times slower.  Parameters and
-optimiser state stay fp32 in any case; only the forward pass is autocast.
+Processors with bf16 dot products run it several times faster than fp32, others several times
+slower.  Parameters and optimiser state stay fp32 in any case; only the forward pass is autocast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def resolve(wanted: str, device: torch.device) -> str:
 
 
 def speedup(size: int = 256, seconds: float = PROBE_SECONDS) -> float:
-    """How many times faster a small CPU matrix product is in bf16 than in fp32, best of several rounds each."""
+    """How many times faster a small CPU matrix product is in bf16 than in fp32, best of several
+    rounds each."""
     best = {}
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(size, size, dtype=dtype)

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from costep.policy import Policy
 
 log = logging.getLogger(__name__)
-FIXED = (
-    "steps", "batch_size", "accumulate", "seed", "clip", "clip_scope", "weight_decay", "freeze", "ema",
-)  # fmt: skip  # options that fix the sequence of losses
+FIXED = (  # options that fix the sequence of losses
+    *("steps", "batch_size", "accumulate", "seed"),
+    *("clip", "clip_scope", "weight_decay", "freeze", "ema"),
+)
 
 
 class Objective(nn.Module):
@@ -164,7 +165,7 @@ def restore(run: Run, found: Path) -> None:
     log.info("resumed %s at step %d", found, run.step)
 
 
-def save(run: Run) -> None:
+def save(run: Run) -> Path:
     """One atomic checkpoint of the current step, ``last`` pointed to it, old ones deleted."""
     target = run.options.out_dir / "checkpoints" / f"{run.step:06d}"
     if run.share.rank == 0:
@@ -182,6 +183,7 @@ def save(run: Run) -> None:
         checkpoint.prune(target.parent, run.options.keep_last)
     run.accelerator.wait_for_everyone()
     run.saved = target
+    return target
 
 
 def _accelerator(options: TrainOptions) -> Accelerator:

@@ -1,7 +1,8 @@
 """training_state/: what a resumed run needs beyond the weights, in LeRobot's file names.
 
-There is no saved random state: everything random is derived from (seed, step), see ``seeds``.  Rates are a function of
-the step as well.  What must not change between the two halves of a run is written down and compared.
+There is no saved random state: everything random is derived from (seed, step), see ``seeds``.
+Rates are a function of the step as well.  What must not change between the two halves of a run is
+written down and compared.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ def write(
     identity: dict[str, Any],
     raw_weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """identity: what fixes the sequence of losses.  raw_weights: the trained ones, when averaged ones are saved."""
+    """identity: what fixes the sequence of losses.  raw_weights: the trained ones, when averaged
+    ones are saved."""
     state = optimizer.state_dict()
     flat = {f"state/{i}/{k}": v for i, row in state["state"].items() for k, v in row.items()}
     save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, folder / OPTIMIZER)
     write_json(folder / GROUPS, state["param_groups"])
-    write_json(folder / SCHEDULE, {"last_epoch": step, "rates": [g["lr"] for g in state["param_groups"]]})
+    write_json(
+        folder / SCHEDULE, {"last_epoch": step, "rates": [g["lr"] for g in state["param_groups"]]}
+    )
     progress = {
         "step": step,
         "num_processes": identity["processes"],
@@ -53,11 +57,13 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     for key, value in load_file(folder / OPTIMIZER).items():
         _, index, name = key.split("/", 2)
         rows.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": rows, "param_groups": json.loads((folder / GROUPS).read_text())})
+    optimizer.load_state_dict(
+        {"state": rows, "param_groups": json.loads((folder / GROUPS).read_text())}
+    )
 
 
 def compare(identity: dict[str, Any], folder: Path) -> None:
-    """Raise when the resumed run would not be the same run; JSON makes tuples lists on both sides."""
+    """Raise when the resumed run would not be the same run; JSON turns tuples to lists."""
     saved, now = _flat(progress(folder)["identity"]), _flat(json.loads(json.dumps(identity)))
     lines = [
         f"  {key}: saved {saved.get(key)!r}, now {now.get(key)!r}"
@@ -67,7 +73,7 @@ def compare(identity: dict[str, Any], folder: Path) -> None:
     if lines:
         raise CheckpointError(
             f"cannot resume from {folder.parent}: the run would change\n" + "\n".join(lines) + "\n"
-            "Resume with the saved values, or start a new run from these weights (init from the checkpoint)"
+            "Resume with the saved values, or start a new run from this checkpoint's weights"
         )
 
 
@@ -75,5 +81,7 @@ def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return flat
