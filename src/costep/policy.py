@@ -99,7 +99,7 @@ class Policy(nn.Module):
         observation = Observation(batch["images"], batch["state"], tuple(batch["instruction"]))
         layers = self.supervised(exit_layer)
         actions, parts = self._pad(batch["actions"]), {}
-        for tap, state, _ in self._climb(observation, self._recall(batch)):
+        for tap, state, _ in self._climb(observation, self.recall(batch)):
             if tap.layer in layers:
                 per_sample = self.decoder.loss(
                     self.head, state, tap.layer, actions, batch["action_valid"], generator
@@ -164,7 +164,7 @@ class Policy(nn.Module):
         shape = (observation.batch, config.chunk, config.pad_dim or config.action_dim)
         return Noise.draw(shape, observation.state, generator)
 
-    def _recall(self, batch: dict[str, Any]) -> Belief | None:
+    def recall(self, batch: dict[str, Any]) -> Belief | None:
         """The belief a rollout would have had before this training sample."""
         if self.belief is None:
             return None

@@ -1,0 +1,73 @@
+"""``costep``: the command line.  Parsers are built without torch, so help is instant; work is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+COMMANDS = {
+    "demo": "demonstrations, training, calibration, evaluation and a report, end to end",
+    "collect": "scripted experts demonstrate tasks in simulation -> LeRobotDataset v3.0",
+    "train": "train or fine-tune a policy on a LeRobotDataset v3.0",
+    "calibrate": "fit early-exit thresholds on held-out episodes",
+    "eval": "run a policy closed loop and record every episode",
+    "inspect": "an HTML report of evaluation folders, or of one recorded episode",
+    "doctor": "check this machine: rendering, decoders, LeRobot plug-in, versions",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="costep", description=__doc__.split("\n")[0])
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        _module(name).add(sub)
+        sub.add_argument("--seed", type=int, default=0, help="fixes everything random (default 0)")
+        sub.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
+        sub.add_argument("--verbose", action="store_true", help="log what happens inside")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; expected errors end with one clear line instead of a traceback."""
+    arguments = parser().parse_args(argv)
+    level = logging.INFO if arguments.verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        result = _module(arguments.command).run(arguments)
+    except KeyboardInterrupt:
+        print("costep: interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        if arguments.verbose:
+            raise
+        print(f"costep {arguments.command}: {_sentence(error)}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        _write(arguments.json, result)
+    return 0
+
+
+def _module(command: str) -> Any:
+    return import_module(f"costep.commands.{command}")
+
+
+def _sentence(error: BaseException) -> str:
+    """A KeyError's text would come quoted."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _write(path: Path, result: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(json.dumps(result, indent=2, default=str) + "\n")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

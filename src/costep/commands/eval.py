@@ -1,0 +1,145 @@
+"""``costep eval``: a policy (or random actions) closed loop on desk, every episode recorded.
+
+Seeds are initial states: the same seeds give the same scenes to every policy, so two runs can be compared pairwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a checkpoint folder, or 'random' for random actions")
+    parser.add_argument(
+        "--tasks", nargs="*", default=[], metavar="TASK", help="desk tasks (default: all)"
+    )
+    parser.add_argument("--episodes", type=int, default=50, help="initial states per task")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--exits", default="off", help="off | auto (the checkpoint's exits.json) | FILE"
+    )
+    parser.add_argument(
+        "--force-exit", type=int, metavar="LAYER", help="stop every query at this layer"
+    )
+    parser.add_argument(
+        "--n-action-steps", type=int, help="actions executed per query (default: the policy's)"
+    )
+    parser.add_argument(
+        "--video-every", type=int, default=10, help="record every n-th initial state (0: none)"
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="RUN", help="a finished run to compare with, pairwise"
+    )
+    parser.add_argument("--out", type=Path, help="default outputs/eval/NAME")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    from costep.commands.collect import check_tasks
+    from costep.commands.progress import bar, say
+    from costep.evaluate.compare import compare_runs
+    from costep.evaluate.runner import evaluate
+    from costep.sim import desk
+
+    tasks = check_tasks(arguments.tasks)
+    agent, protocol = prepare(arguments, tasks)
+    out = arguments.out or Path("outputs/eval") / _name(arguments)
+    with bar(f"evaluating {len(protocol)} episodes") as line:
+        solved = []
+
+        def progress(record, done: int, total: int) -> None:
+            solved.append(bool(record.success))
+            line.to(done, total, f"{sum(solved)}/{len(solved)} solved in this session")
+
+        summary = evaluate(
+            agent,
+            desk.make_env,
+            protocol,
+            out,
+            video_every=arguments.video_every,
+            progress=progress,
+        )
+    say(f"success {summary.overall}" + _depth(summary) + f" -> {out}")
+    result = {"folder": str(out), **summary.to_json()}
+    if arguments.compare:
+        comparison = compare_runs(out, arguments.compare)
+        say(comparison.sentence(out.name, arguments.compare.name))
+        result["comparison"] = comparison.to_json()
+    return result
+
+
+def prepare(arguments: argparse.Namespace, tasks: tuple[str, ...]):
+    """The agent and the protocol that ``arguments`` describe."""
+    from costep.evaluate.agents import RandomAgent
+    from costep.evaluate.protocol import Protocol, installed_versions
+
+    common = {
+        "suite": "desk",
+        "tasks": tasks,
+        "seeds": tuple(range(arguments.first_seed, arguments.first_seed + arguments.episodes)),
+        "max_steps": _longest(tasks),
+        "cameras": ("agent", "wrist"),
+        "control_hz": 20.0,
+        "versions": installed_versions(),
+    }
+    if arguments.checkpoint == "random":
+        return RandomAgent(), Protocol(**common, n_action_steps=1, agent="random")
+    from costep.runtime.agent import Agent
+    from costep.train.checkpoint import fingerprint, load
+
+    loaded = load(arguments.checkpoint)
+    rule, named = exit_rule(loaded, arguments.exits, arguments.force_exit)
+    agent = Agent(
+        loaded.policy, loaded.contract, exits=rule, n_action_steps=arguments.n_action_steps
+    )
+    steps = arguments.n_action_steps or loaded.config.execute
+    identity = f"{loaded.config.preset}/{loaded.config.size} {fingerprint(loaded.directory)[:12]}"
+    return agent, Protocol(**common, n_action_steps=steps, exits=named, agent=identity)
+
+
+def exit_rule(loaded, exits: str, force: int | None = None):
+    """The rule that ``exits`` names and what to call it; a calibration of something else is refused."""
+    if force is not None:
+        from costep.exits.controller import ExitRule
+
+        config = loaded.config
+        return ExitRule.forced(config.exit_layers, force, probe=config.probe), f"forced at {force}"
+    if exits == "off":
+        return None, "off"
+    from costep.commands.calibrate import identity
+    from costep.exits.artifact import load as load_exits
+
+    where = loaded.directory if exits == "auto" else Path(exits)
+    artifact = load_exits(where, identity(loaded))
+    return artifact.rule(), f"{exits}: {artifact.calibration.family} c={artifact.calibration.c:g}"
+
+
+def _longest(tasks: tuple[str, ...]) -> int:
+    """A limit above every task's own; each environment truncates itself."""
+    from costep.sim import desk
+
+    longest = 0
+    for task in tasks:
+        env = desk.make_env(task, images=False)
+        longest = max(longest, env.unwrapped._max_episode_steps)
+        env.close()
+    return longest
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    source = "random" if arguments.checkpoint == "random" else _run_name(Path(arguments.checkpoint))
+    exits = "" if arguments.exits == "off" else "-exits"
+    forced = "" if arguments.force_exit is None else f"-layer{arguments.force_exit}"
+    return source + exits + forced
+
+
+def _run_name(checkpoint: Path) -> str:
+    parts = [p for p in checkpoint.parts if p not in ("pretrained_model", "checkpoints", "last")]
+    return "-".join(parts[-2:]) if parts else "policy"
+
+
+def _depth(summary) -> str:
+    if not summary.layers_saved:
+        return ""
+    return f", {summary.mean_layers_run:.2f} of {summary.layers_total} layers per query ({summary.layers_saved:.0%} saved)"
