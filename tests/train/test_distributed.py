@@ -1,4 +1,4 @@
-"""Two processes: the same layers and gradients, and the weights one process gets from both halves."""
+"""Two processes: the same layers, the same gradients, and the weights of one larger batch."""
 
 import os
 import subprocess

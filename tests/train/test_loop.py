@@ -4,11 +4,14 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from small_policy import Windows, make_policy, small
+from small_policy import Windows, make_contract, make_policy, small
 
 from costep.data.augment import Augment
 from costep.data.contract import ContractError
@@ -72,6 +75,18 @@ def test_a_killed_run_resumes_to_identical_losses(tmp_path, contract, kind):
     for (key, a), b in zip(straight.state_dict().items(), resumed.state_dict().values()):
         assert torch.equal(a, b), key
     assert len(set(whole.losses)) == 6
+
+
+@pytest.mark.slow
+def test_sigkill_between_two_checkpoints(tmp_path, contract, config):
+    whole = train(make_policy(config), Windows(config), options(tmp_path / "a"), contract)
+    command = [sys.executable, __file__, str(tmp_path / "b")]
+    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": places}).returncode
+    assert ended == -signal.SIGKILL
+    cut = options(tmp_path / "b", checkpoint_every=3, resume=True)
+    rest = train(make_policy(config, 9), Windows(config), cut, contract)
+    assert rest.losses == whole.losses[3:]
 
 
 def test_losses_depend_on_the_seed_and_not_on_the_random_state(tmp_path, contract, config):
@@ -305,3 +320,13 @@ def test_options_out_of_range_are_refused(tmp_path):
         TrainOptions(tmp_path, steps=0)
     with pytest.raises(ValueError, match="ema=1"):
         TrainOptions(tmp_path, steps=1, ema=1)
+
+
+def die_at_five(report):
+    if report.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    given = options(Path(sys.argv[1]), checkpoint_every=3)
+    train(make_policy(small()), Windows(small()), given, make_contract(), on_step=die_at_five)

@@ -48,6 +48,7 @@ class TrainOptions:
     wandb: str | None = None  # project name
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out_dir", Path(self.out_dir))
         for name in ("steps", "batch_size", "accumulate", "keep_last", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; use at least 1")
