@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any
 from typing import Literal as L
 
@@ -339,8 +339,8 @@ class PolicyConfig:
 def check(c: PolicyConfig) -> None:
     """The cross-field rules of the house; every message names the field, the value and the fix."""
     head, dec = c.head, c.decoder
-    _need(len(c.cameras) > 0, "cameras is empty; name at least one camera")
-    _need(c.chunk >= 1, f"chunk={c.chunk}; a chunk has at least one action")
+    _check_values(c, "config")
+    _check_shapes(c)
     _need(
         c.execute <= c.chunk, f"n_action_steps={c.n_action_steps} exceeds chunk={c.chunk}; lower it"
     )
@@ -361,15 +361,54 @@ def check(c: PolicyConfig) -> None:
             f"head.kind='queries' reads action queries; backbone.queries={c.backbone.queries!r} should be 'per_slot'",
         )
     if head.kind == "expert":
-        _need(
-            head.depth == c.backbone.sizes.layers,
-            f"the flow expert runs beside every backbone layer: head.depth={head.depth}, "
-            f"backbone.sizes.layers={c.backbone.sizes.layers}; make them equal",
-        )
+        _check_expert(c)
     if head.kind == "step":
         _check_step(c)
+    else:
+        _need(
+            not head.gated,
+            f"head.gate.layers={head.gated} weights the branches of a step head; "
+            f"head.kind={head.kind!r} has none, leave it empty",
+        )
+    _check_belief(c)
     _check_exits(c)
     _check_compat(c)
+
+
+def _check_values(node: Any, path: str) -> None:
+    """Every field is of its annotated kind, so that a misspelt choice cannot pass for another."""
+    hints = typing.get_type_hints(type(node))
+    for field in fields(node):
+        value, hint, where = getattr(node, field.name), hints[field.name], f"{path}.{field.name}"
+        if is_dataclass(hint):
+            _need(isinstance(value, hint), _wrong(where, value, hint))
+            _check_values(value, where)
+        else:
+            fitted = _value(hint, value, where)
+            _need(fitted == value, f"{where}={value!r} is not immutable; write {fitted!r}")
+
+
+def _check_shapes(c: PolicyConfig) -> None:
+    sizes, n = c.backbone.sizes, c.backbone.sizes.layers
+    _need(len(c.cameras) > 0, "cameras is empty; name at least one camera")
+    _need(
+        len(set(c.cameras)) == len(c.cameras), f"cameras={c.cameras} repeats a name; drop one of them"
+    )
+    for name in ("chunk", "action_dim", "state_dim"):
+        _need(getattr(c, name) >= 1, f"{name}={getattr(c, name)}; it must be at least 1")
+    _need(
+        c.pad_dim is None or c.pad_dim >= c.action_dim,
+        f"pad_dim={c.pad_dim} is narrower than action_dim={c.action_dim}; widen it or leave it unset",
+    )
+    _need(
+        c.backbone.layers_run is None or 1 <= c.backbone.layers_run <= n,
+        f"backbone.layers_run={c.backbone.layers_run} must lie in 1..{n}, the backbone's layers",
+    )
+    _need(
+        sizes.width % sizes.heads == 0 and sizes.heads % sizes.kv_heads == 0,
+        f"backbone.sizes.width={sizes.width}, heads={sizes.heads}, kv_heads={sizes.kv_heads}: "
+        "each must be a multiple of the next",
+    )
 
 
 LEGAL = {
@@ -389,10 +428,50 @@ def _legal_pair(head: str, decoder: str) -> None:
     )
 
 
+def _check_expert(c: PolicyConfig) -> None:
+    sizes = c.backbone.sizes
+    _need(
+        c.head.depth == sizes.layers,
+        f"the flow expert runs beside every backbone layer: head.depth={c.head.depth}, "
+        f"backbone.sizes.layers={sizes.layers}; make them equal",
+    )
+    _need(
+        c.head.heads % sizes.kv_heads == 0,
+        f"the flow expert shares the backbone's keys and values: head.heads={c.head.heads} must be "
+        f"a multiple of backbone.sizes.kv_heads={sizes.kv_heads}",
+    )
+
+
+def _check_belief(c: PolicyConfig) -> None:
+    mode, rows = c.belief.mode, c.belief.horizon or c.chunk
+    if mode == "none":
+        return
+    _need(
+        c.head.kind in ("step", "expert"),
+        f"belief.mode={mode!r} has no reader in head.kind={c.head.kind!r}; use a step head or the "
+        "flow expert, or belief.mode='none'",
+    )
+    _need(
+        mode == "window" or c.execute <= rows,
+        f"belief.mode='carry' sees the last belief.horizon={rows} of {c.execute} executed actions; "
+        "raise belief.horizon or lower n_action_steps",
+    )
+
+
 def _check_step(c: PolicyConfig) -> None:
     head, n = c.head, c.backbone.sizes.layers
     _need(
         1 <= head.depth <= n, f"head.depth={head.depth} must lie in 1..{n}, the backbone's layers"
+    )
+    _need(
+        c.layers_run > c.layer_map[-1],
+        f"backbone.layers_run={c.layers_run} ends before backbone layer {c.layer_map[-1]} that "
+        f"head layer {head.depth} reads; raise it, or lower head.depth",
+    )
+    _need(
+        "vggt" not in (head.focus.keys, head.focus.values) or c.backbone.extra == "vggt",
+        f"head.focus.keys={head.focus.keys!r} and head.focus.values={head.focus.values!r} read a "
+        "second encoder; set backbone.extra='vggt'",
     )
     _need(
         head.width % head.heads == 0,
@@ -461,6 +540,21 @@ def _check_exits(c: PolicyConfig) -> None:
         _need(
             0 <= probe < exits[0], f"exits.probe={probe} must come before the first exit {exits[0]}"
         )
+        _need(
+            c.head.kind != "step" or (probe >= c.ready_layer and probe in c.layer_map),
+            f"exits.probe={probe} reads no action: the head starts at backbone layer "
+            f"{c.ready_layer} and reads {c.layer_map}",
+        )
+    _need(
+        c.exits.force is None or c.exits.force in exits,
+        f"exits.force={c.exits.force} is not an exit; choose one of {exits}",
+    )
+    everywhere = c.head.kind != "step" and c.train.exit_sampling == "all_layers"
+    _need(
+        c.exits.readout == "shared" or c.train.exit_supervision != "random" or not everywhere,
+        f"exits.readout={c.exits.readout!r} has read-outs at exits only; "
+        "use train.exit_sampling='eligible' with it",
+    )
 
 
 def _check_compat(c: PolicyConfig) -> None:
@@ -476,10 +570,14 @@ def _check_compat(c: PolicyConfig) -> None:
 
 
 def _build(cls: type, data: dict[str, Any], path: str) -> Any:
+    _need(isinstance(data, dict), _wrong(path, data, dict))
     hints = typing.get_type_hints(cls)
     known = {f.name for f in fields(cls)}
     unknown = sorted(set(data) - known)
     _need(not unknown, f"{path}: unknown field(s) {unknown}; {cls.__name__} has {sorted(known)}")
+    needed = {f.name for f in fields(cls) if f.default is MISSING}
+    missing = sorted(needed - set(data))
+    _need(not missing, f"{path}: missing field(s) {missing}; {cls.__name__} cannot do without")
     return cls(**{k: _value(hints[k], v, f"{path}.{k}") for k, v in data.items()})
 
 
