@@ -78,7 +78,8 @@ def test_summary_counts_tasks_depth_and_latency() -> None:
     assert s.errors == 1
     assert s.tasks == {"stack": Score(1, 1), "bowl": Score(0, 1)}
     assert s.layers_saved == pytest.approx(1 - (4 + 8 + 8 + 2) / 32)
-    assert s.layers_saved_interval.low <= s.layers_saved <= s.layers_saved_interval.high
+    saved = s.layers_saved_interval
+    assert (saved.low, saved.high) == pytest.approx((1 - 20 / 24, 1 - 2 / 8))
     assert (s.ms_p50, s.mean_steps, s.layers_total, s.queries) == (25.0, 20.0, 8, 4)
     json.dumps(s.to_json(), allow_nan=False)
     assert s.to_json()["interval"] == [wilson(1, 2).low, wilson(1, 2).high]

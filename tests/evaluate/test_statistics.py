@@ -37,9 +37,28 @@ def test_mcnemar_equals_binomial_test(b: int, c: int) -> None:
 
 
 def test_newcombe_reproduces_the_published_example() -> None:
-    """Newcombe 1998, table II: 36, 12, 2, 0 of 50 -> 0.0569 to 0.3404 (method 10)."""
+    """Newcombe 1998: cells 36, 12, 2, 0 -> 0.0569 to 0.3404 (method 10)."""
     got = st.newcombe_paired(st.PairTable(36, 12, 2, 0))
     assert (got.low, got.high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "cells", [(20, 12, 2, 16), (53, 16, 8, 9), (10, 6, 4, 5), (2, 9, 8, 1), (30, 0, 0, 0)]
+)
+def test_newcombe_equals_the_written_formula(cells: tuple[int, ...]) -> None:
+    """The paper's a, b, c, d, with the correction of phi by n / 2, spelt out once more."""
+    a, b, c, d = cells
+    n = sum(cells)
+    l2, u2 = scipy_stats.binomtest(a + b, n).proportion_ci(0.95, "wilson")
+    l3, u3 = scipy_stats.binomtest(a + c, n).proportion_ci(0.95, "wilson")
+    p2, p3, top = (a + b) / n, (a + c) / n, a * d - b * c
+    top = top - n / 2 if top > n / 2 else min(top, 0)
+    bottom = (a + b) * (c + d) * (a + c) * (b + d)
+    phi = top / bottom**0.5 if bottom else 0
+    low = p2 - p3 - ((p2 - l2) ** 2 - 2 * phi * (p2 - l2) * (u3 - p3) + (u3 - p3) ** 2) ** 0.5
+    high = p2 - p3 + ((u2 - p2) ** 2 - 2 * phi * (u2 - p2) * (p3 - l3) + (p3 - l3) ** 2) ** 0.5
+    got = st.newcombe_paired(st.PairTable(*cells))
+    assert (got.low, got.high) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_newcombe_is_antisymmetric_and_bounded() -> None:
