@@ -155,8 +155,8 @@ def add_cabinet(
         type=mujoco.mjtJoint.mjJNT_SLIDE,
         axis=[1, 0, 0],
         range=[0, DRAWER_TRAVEL],
-        damping=3,
-        frictionloss=0.8,
+        damping=6,
+        frictionloss=2.5,
         armature=0.05,
     )
     _wall(drawer, _BOX, [length, width, 0.003], [-length, 0, 0.006], inner, mass=0.2)
