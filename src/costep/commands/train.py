@@ -34,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="keep",
         help="with --init: whose normalisation",
     )
+    parser.add_argument("--tasks", nargs="*", help="train on these tasks of the dataset only")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(
@@ -63,8 +64,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(arguments.seed)
     out = arguments.out or Path("outputs/train") / arguments.preset
     cache = open_cache(arguments.data, _pixels(arguments), arguments.heldout)
-    policy, contract = starting_policy(arguments, cache.contract())
-    dataset = WindowDataset(cache, contract, history=policy.config.history)
+    tasks = arguments.tasks or None
+    policy, contract = starting_policy(
+        arguments, cache.contract_of(tasks) if tasks else cache.contract()
+    )
+    dataset = WindowDataset(cache, contract, history=policy.config.history, tasks=tasks)
     options = TrainOptions(
         out_dir=out,
         steps=arguments.steps,

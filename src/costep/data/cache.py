@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from costep.data.contract import Contract
+from costep.data.contract import Contract, measure
 from costep.data.lerobot_files import sha256
 
 FORMAT_VERSION = 1
@@ -101,6 +102,18 @@ class FrameCache:
     def contract(self) -> Contract:
         """The data set's contract with the statistics of this cache's training episodes."""
         return Contract.from_dict(self.manifest["contract"], f"{self.path}/cache.json")
+
+    def contract_of(self, tasks: Collection[str]) -> Contract:
+        """As :meth:`contract`, with statistics of the training episodes of ``tasks`` alone."""
+        rows = np.concatenate(
+            [
+                np.arange(e["start"], e["stop"])
+                for e in self.episodes
+                if e["split"] == "train" and e["task"] in tasks
+            ]
+        )
+        measured = {"action": measure(self.action[rows]), "state": measure(self.state[rows])}
+        return self.contract().with_statistics(**measured)
 
     def images(self, camera: str, rows: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) uint8 frames of arbitrary rows, one fancy index per shard touched."""

@@ -11,6 +11,7 @@ its anchor is left out (``drop``, as the published LIBERO numbers do).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,8 +30,8 @@ class WindowDataset:
     """Windows of one split of a cache.  ``len`` counts anchors; ``batch(indices)`` returns what
     ``Policy.loss`` takes.
 
-    contract: default, the cache's own; its chunk gives T.  history: K.  The numeric streams are
-    normalised once, here.
+    contract: default, the cache's own; its chunk gives T.  history: K.  tasks: only episodes of
+    these.  The numeric streams are normalised once, here.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class WindowDataset:
         history: int,
         tail: Tail = "pad_mask",
         split: Split = "train",
+        tasks: Collection[str] | None = None,
     ) -> None:
         self.cache, self.contract = cache, contract or cache.contract()
         if missing := set(self.contract.cameras) - set(cache.cameras):
@@ -57,7 +59,7 @@ class WindowDataset:
         self._start = np.array([e["start"] for e in episodes])
         self._stop = np.array([e["stop"] for e in episodes])
         self._episode, self._task = np.asarray(cache.episode), np.asarray(cache.task)
-        self.anchors = _anchors(episodes, split, self.chunk if tail == "drop" else 1)
+        self.anchors = _anchors(episodes, split, self.chunk if tail == "drop" else 1, tasks)
         if len(self.anchors) == 0:
             raise ValueError(
                 f"split {split!r} of {cache.path} has no windows of {self.chunk} actions with "
@@ -131,9 +133,15 @@ class _TaskTable:
         ]
 
 
-def _anchors(episodes: list[dict[str, Any]], split: Split, need: int) -> np.ndarray:
+def _anchors(
+    episodes: list[dict[str, Any]], split: Split, need: int, tasks: Collection[str] | None = None
+) -> np.ndarray:
     """Rows t of the split with at least ``need`` frames from t to the episode's end."""
-    chosen = [e for e in episodes if split in ("all", e["split"])]
+    chosen = [
+        e
+        for e in episodes
+        if split in ("all", e["split"]) and (tasks is None or e["task"] in tasks)
+    ]
     ranges = [np.arange(e["start"], e["stop"] - need + 1) for e in chosen]
     return np.concatenate(ranges) if ranges else np.zeros(0, np.int64)
 
