@@ -1,6 +1,7 @@
 """Two processes: the same layers, the same gradients, and the weights of one larger batch."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,13 +28,19 @@ def run(out, rank, processes):
     torch.save((result.losses, policy.state_dict(), draws), out / f"rank{rank}.pt")
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "one").mkdir()
     places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     base = os.environ | {
-        "PYTHONPATH": places, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611", "WORLD_SIZE": "2",
+        "PYTHONPATH": places, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2",
         "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1",
     }  # fmt: skip
     command = [sys.executable, __file__, str(tmp_path / "two")]
