@@ -40,8 +40,8 @@ def test_two_processes_train_like_one(tmp_path):
     (tmp_path / "one").mkdir()
     places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     base = os.environ | {
-        "PYTHONPATH": places, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1",
+        "PYTHONPATH": places, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
+        "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1",
     }  # fmt: skip
     command = [sys.executable, __file__, str(tmp_path / "two")]
     ranks = [
