@@ -101,15 +101,24 @@ def test_figures_appear_only_where_there_is_data(recording: Recording) -> None:
 
 def test_pictures_come_from_the_longest_solved_episode(runs: list[Run]) -> None:
     folder = runs[3].folder
-    for name, steps, success in (("stack-0", 30, True), ("bowl-0", 40, False)):
-        path = folder / "recordings" / f"{name}.npz"
-        r = Recording.load(path)
-        r = replace(r, actions=r.actions[:steps], success=success, instruction=name)
-        r.save(path)
-    for name in ("stack-2", "bowl-2"):
-        (folder / "recordings" / f"{name}.npz").unlink()
+    steps = {("stack", 0): 30, ("stack", 2): 35, ("bowl", 0): 20, ("bowl", 2): 40}  # last: failed
+    for record in store.read(folder / "episodes.jsonl"):
+        store.append(
+            folder / "episodes.jsonl", replace(record, steps=steps.get(record.key, record.steps))
+        )
     caption = report_from_runs(runs, title="t", videos=0).figures[0].caption
-    assert "“stack-0”, seed 0, solved" in caption
+    assert "seed 2, solved" in caption
+
+
+def test_runs_without_roles_are_compared_with_the_last(runs: list[Run]) -> None:
+    plain = [Run(run.label, run.folder) for run in runs[1:]]
+    data = report_from_runs(plain, title="t", videos=0)
+    assert [h.label for h in data.headlines] == ["solved by Exits"]
+    assert [head for head, _ in data.paired] == [
+        "Exits against Before: +62.5 points",
+        "Exits against Full: -12.5 points",
+    ]
+    assert [row.kind for row in data.success] == ["result", "result", "highlight"]
 
 
 def test_one_recording_makes_a_page(recording: Recording) -> None:

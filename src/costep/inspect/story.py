@@ -7,52 +7,19 @@ solved or not; pictures show the longest recorded episode that was solved, and n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from costep.evaluate import records as store
 from costep.evaluate.compare import compare
-from costep.evaluate.protocol import Protocol, machine
+from costep.evaluate.protocol import machine
 from costep.evaluate.recording import Recording
-from costep.evaluate.records import EpisodeRecord, Summary, summarise
 from costep.evaluate.report import data as report
 from costep.evaluate.runner import recording_path
 from costep.evaluate.video import poster, rollout_video
 from costep.inspect.compute import ComputePoint, compute_figure, latency_figure
 from costep.inspect.episode import episode_figures
+from costep.inspect.runs import Role, Run, by_role, star_of
 
-Role = Literal["control", "before", "full", "exits", "other"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One result folder with the part it plays: a control, the policy before training, at full
-    depth, with exits, or any other."""
-
-    label: str
-    folder: Path
-    role: Role = "other"
-    note: str = ""
-
-    @cached_property
-    def protocol(self) -> Protocol:
-        return Protocol.load(self.folder / "protocol.json")
-
-    @cached_property
-    def records(self) -> list[EpisodeRecord]:
-        return store.read(self.folder / "episodes.jsonl")
-
-    @cached_property
-    def summary(self) -> Summary:
-        return summarise(self.records)
-
-    def recordings(self) -> list[Path]:
-        """Recorded episodes: the first initial state of every task, then the second, ..."""
-        tasks, seeds = self.protocol.tasks, self.protocol.seeds
-        paths = (recording_path(self.folder, task, seed) for seed in seeds for task in tasks)
-        return [path for path in paths if path.exists()]
+__all__ = ["Run", "report_from_recording", "report_from_runs"]
 
 
 def report_from_runs(
@@ -67,7 +34,7 @@ def report_from_runs(
     notes: Sequence[str] = (),
 ) -> report.ReportData:
     """Everything the folders can tell. Runs appear in the order given."""
-    star = _star(runs)
+    star = star_of(runs)
     protocol = star.protocol
     return report.ReportData(
         title=title,
@@ -78,7 +45,7 @@ def report_from_runs(
             ("episodes per run", str(len(protocol))),
             ("control rate", f"{protocol.control_hz:g} Hz"),
         ),
-        headlines=tuple(_headlines(runs)),
+        headlines=tuple(_headlines(runs, star)),
         videos=tuple(_videos(runs, videos)),
         videos_note="The first initial states of the evaluation, solved or not. The cells in the "
         "lower right corner light up as deep as the policy thought before the actions you see.",
@@ -114,23 +81,13 @@ def report_from_recording(recording: Recording) -> report.ReportData:
     )
 
 
-def _star(runs: Sequence[Run]) -> Run:
-    """The run the report is about: with exits if there is one, else full depth, else the last."""
-    if not runs:
-        raise ValueError("a report needs at least one run")
-    for role in ("exits", "full"):
-        if found := [run for run in runs if run.role == role]:
-            return found[0]
-    return runs[-1]
-
-
-def _by_role(runs: Sequence[Run]) -> dict[str, Run]:
-    return {run.role: run for run in reversed(runs)}
-
-
-def _headlines(runs: Sequence[Run]) -> list[report.Headline]:
-    roles, lines = _by_role(runs), []
-    for role, text in (("full", "solved at full depth"), ("exits", "solved with early exits")):
+def _headlines(runs: Sequence[Run], star: Run) -> list[report.Headline]:
+    roles = {**by_role(runs), star.role: star}
+    lines = []
+    shown = [("full", "solved at full depth"), ("exits", "solved with early exits")]
+    if not {"full", "exits"} & set(roles):
+        shown = [(star.role, f"solved by {star.label}")]
+    for role, text in shown:
         if role in roles and (rate := roles[role].summary.overall.rate) is not None:
             score = roles[role].summary.overall
             i = score.interval
@@ -151,7 +108,7 @@ def _headlines(runs: Sequence[Run]) -> list[report.Headline]:
 
 def _videos(runs: Sequence[Run], count: int) -> list[report.Video]:
     """The star's first recordings; the first scene also as it went before training."""
-    star, before = _star(runs), _by_role(runs).get("before")
+    star, before = star_of(runs), by_role(runs).get("before")
     chosen = [(star, path) for path in star.recordings()[:count]]
     if chosen and before and before is not star:
         same = before.folder / "recordings" / chosen[0][1].name
@@ -182,10 +139,12 @@ def _success_row(run: Run, is_star: bool) -> report.SuccessRow:
 
 
 def _paired(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    roles = _by_role(runs)
-    pairs = [("exits", "full"), ("full", "before"), ("full", "control")]
+    roles, star = by_role(runs), star_of(runs)
+    named = [("exits", "full"), ("full", "before"), ("full", "control")]
+    pairs = [(roles[a], roles[b]) for a, b in named if a in roles and b in roles]
+    pairs += [(star, run) for run in runs if run.role == "other" and run is not star]
     found = []
-    for a, b in ((roles[a], roles[b]) for a, b in pairs if a in roles and b in roles):
+    for a, b in pairs:
         result = compare(a.records, b.records)
         names = a.label, b.label
         found.append((result.headline(*names), result.sentence(*names)))
@@ -198,7 +157,7 @@ def _task_rows(runs: Sequence[Run]) -> tuple[report.TaskRow, ...]:
         said.setdefault(record.task, []).append(record.instruction)
     return tuple(
         report.TaskRow(task, _example(said[task]), tuple(r.summary.tasks.get(task) for r in runs))
-        for task in _star(runs).protocol.tasks
+        for task in star_of(runs).protocol.tasks
         if task in said
     )
 
@@ -254,5 +213,7 @@ def _latency_row(run: Run) -> report.LatencyRow:
 
 def _longest_solved(run: Run) -> Recording:
     """The longest recorded success (it shows most of the task), else the longest recording."""
-    recordings = [Recording.load(path) for path in run.recordings()]
-    return max(recordings, key=lambda r: (r.success, r.steps))
+    recorded = set(run.recordings())
+    paths = {recording_path(run.folder, *r.key): r for r in run.records}
+    best = max(recorded & set(paths), key=lambda p: (paths[p].success, paths[p].steps, str(p)))
+    return Recording.load(best)
