@@ -1,7 +1,7 @@
 """The architecture as a table: imports go downwards, and the lower levels know torch alone.
 
 A module may import any module of a line above its own.  Inside a line nobody imports a neighbour,
-but for the pairs in ``NEIGHBOURS``.  Imports inside functions and under TYPE_CHECKING count as well.
+but for the pairs in ``NEIGHBOURS``.  Imports inside functions and under TYPE_CHECKING count too.
 """
 
 import ast
@@ -23,14 +23,16 @@ LEVELS = [
     {"runtime"},
     {"train", "sim", "evaluate"},
     {"inspect", "serve"},  # pictures read what evaluation recorded
-    {"plugin", "commands"},
-    {"cli"},
+    {"plugin"},
+    {"commands", "cli"},
 ]
 NEIGHBOURS = {
     ("presets", "config"),  # a preset is a configuration
     ("config", "types"),
     ("decoders", "heads"),  # a decoder reads a head's state
     ("policy", "exits"),  # the loop asks the controller
+    ("cli", "commands"),
+    ("commands", "cli"),  # the demo runs the commands that a user would
     ("sim", "evaluate"),  # the expert's success rate has an interval too
 }
 CORE = set().union(*LEVELS[:4])
