@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from synthetic import gradient
 
 from costep.data.images import rotate_180, to_pixels
