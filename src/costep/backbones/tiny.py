@@ -36,6 +36,10 @@ class TinyBackbone(Backbone):
         )
         if config.backbone.extra != "none":
             raise ValueError(f"backbone.extra={config.backbone.extra!r} needs a full-size backbone")
+        if config.backbone.train == "lora":
+            raise ValueError(
+                "backbone.train='lora' needs a full-size backbone; train the tiny one in full"
+            )
         self.config, self.cameras = config.backbone, config.cameras
         self.tokenizer = build_tokenizer()
         self.vision = VisionTransformer(sizes)
