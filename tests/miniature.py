@@ -47,7 +47,7 @@ def miniature(name="s2vla", **fields):
     if config.head.kind == "expert":
         small |= {"head__depth": 6, "head__heads": 4}
         small |= {"decoder__flow__width": 32, "decoder__flow__ffn": 48}
-    return change(config, **(small | fields))
+    return change(change(config, **small), **fields)
 
 
 def make(config, seed=0):
