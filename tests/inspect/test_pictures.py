@@ -100,6 +100,9 @@ def test_dropped_patches_go_dark_where_they_are() -> None:
 
 def test_patch_figure_needs_selection_frequencies(recording: Recording) -> None:
     assert {"agent", "wrist"} <= set(words(patches.patch_figure(recording)))
+    unreached = np.full_like(recording.kept[3], np.nan)
+    both = replace(recording, kept={**recording.kept, 5: unreached})
+    assert patches.patch_figure(both) == patches.patch_figure(recording)
     with pytest.raises(ValueError, match="keeps all"):
         patches.patch_figure(replace(recording, kept={}))
     with pytest.raises(ValueError, match=r"recorded are \[3\]"):

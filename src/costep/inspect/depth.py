@@ -53,7 +53,7 @@ def discrepancy_figure(recording: Recording) -> bytes:
     ax = fig.add_axes((0.085, 0.50 / fig.get_figheight(), 0.80, 1 - 0.58 / fig.get_figheight()))
     quiet(ax, grid=None).set_facecolor(GRID)
     tested = np.ma.masked_invalid(matrix)
-    image = ax.pcolormesh(tested, cmap="magma_r", norm=_norm(matrix), linewidth=0)
+    image = ax.pcolormesh(tested, cmap="magma_r", norm=_norm(matrix), edgecolors="face", lw=0.4)
     for query, layer in enumerate(recording.exit_layer):
         if layer in layers:
             ax.plot(query + 0.5, layers.index(int(layer)) + 0.5, **RING)

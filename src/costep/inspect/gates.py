@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from costep.evaluate.recording import Recording
 from costep.inspect.film import clock, mark_gripper, strip
@@ -44,6 +45,8 @@ def gate_figure(
     fig = figure(8.8, 4.2)
     ax = quiet(fig.add_axes((0.065, 0.335, 0.845, 0.60)))
     ax.set_ylim(*_limits(gates))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.yaxis.set_major_formatter("{x:.2f}")
     ax.axhline(1 / 3, color=MUTED, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
     mark_gripper(ax, recording)
     for (_, colour), column in zip(BRANCHES, gates.T, strict=True):

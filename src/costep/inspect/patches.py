@@ -25,8 +25,8 @@ def patch_figure(
 ) -> bytes:
     """SVG: one row per camera, one column per moment; brightness = how often a patch was kept.
 
-    layer: 1-based head layer, default the deepest recorded.  grid: patches per camera (rows,
-    columns), default square.  All pictures share one brightness scale, printed below them.
+    layer: 1-based head layer, default the deepest that every query reached.  grid: patches per
+    camera (rows, columns), default square.  All pictures share one brightness scale, printed below them.
     """
     kept = recording.kept[_pick(recording, layer)]
     queries = [recording.query_at(step) for step in key_steps(recording, columns)]
@@ -71,7 +71,7 @@ def camera_maps(kept: np.ndarray, cameras: int, grid: tuple[int, int] | None = N
 
 def shade(image: np.ndarray, frequency: np.ndarray, low: float, high: float) -> np.ndarray:
     """Fade each patch of an image (H, W, 3) towards the dark by how rarely it was kept."""
-    light = np.clip((frequency - low) / max(high - low, 1e-6), 0, 1)
+    light = np.nan_to_num(np.clip((frequency - low) / max(high - low, 1e-6), 0, 1))
     rows = np.arange(image.shape[0]) * light.shape[0] // image.shape[0]
     columns = np.arange(image.shape[1]) * light.shape[1] // image.shape[1]
     weight = (0.14 + 0.86 * light)[rows][:, columns, None]
@@ -83,4 +83,6 @@ def _pick(recording: Recording, layer: int | None) -> int:
         raise ValueError("this recording has no kept patches: the policy keeps all of them")
     if layer is not None and layer not in recording.kept:
         raise ValueError(f"layer {layer} was not recorded; recorded are {sorted(recording.kept)}")
-    return max(recording.kept) if layer is None else layer
+    if layer is not None:
+        return layer
+    return max(recording.kept, key=lambda n: (np.isfinite(recording.kept[n]).mean(), n))
