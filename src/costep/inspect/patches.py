@@ -26,7 +26,8 @@ def patch_figure(
     """SVG: one row per camera, one column per moment; brightness = how often a patch was kept.
 
     layer: 1-based head layer, default the deepest that every query reached.  grid: patches per
-    camera (rows, columns), default square.  All pictures share one brightness scale, printed below them.
+    camera (rows, columns), default square.  All pictures share one brightness scale, which is
+    printed below them.
     """
     kept = recording.kept[_pick(recording, layer)]
     queries = [recording.query_at(step) for step in key_steps(recording, columns)]
