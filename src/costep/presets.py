@@ -58,7 +58,6 @@ def s2vla(size: Size = "full") -> PolicyConfig:
         backbone=Backbone(kind=_kind(size, "qwen3_vl"), sizes=sizes, image_tokens=_full(size, 64), **_queries(size)),
         belief=BeliefConfig(mode="window", dim=_belief_dim(size)),
         decoder=Decoder(loss="mse", reduction="step_sum"),
-        exits=Exits(probe=5) if size == "full" else Exits(),
         train=_train(size, "all", 2e-5, 1e-4, warmup=5000),
     )  # fmt: skip
 
@@ -70,6 +69,7 @@ def focusvla(size: Size = "full") -> PolicyConfig:
     return PolicyConfig(
         preset="focusvla",
         size=size,
+        trace_layers=(head.depth // 3,),
         head=head,
         backbone=_prismatic(size),
         train=_train(size, "all", 2e-4, 2e-4),

@@ -174,12 +174,8 @@ def overridden(config, settings: list[str]):
 
 
 def processor_writers() -> tuple:
-    """Writers of LeRobot's processor files, when LeRobot is installed."""
-    from importlib.util import find_spec
-
-    if find_spec("lerobot") is None:
-        return ()
-    from costep.plugin.saving import write_processors
+    """LeRobot's processor files, so that its own commands accept a checkpoint; needs no LeRobot."""
+    from costep.plugin.processor_files import write_processors
 
     return (write_processors,)
 
