@@ -50,6 +50,24 @@ def test_exits_of_the_papers(name, exits, probe):
     assert config.probe == probe
 
 
+@pytest.mark.parametrize(
+    ("gate", "exits", "probe"),
+    [
+        ((), (5, 11, 17, 23), 4),
+        ((1,), (5, 11, 17, 23), 4),
+        ((6,), (5, 11, 17, 23), 4),
+        ((18,), (17, 23), 11),
+        ((24,), (23,), 17),
+        ((6, 12, 18), (5, 11, 17, 23), 4),
+    ],
+)
+def test_moving_the_gate_needs_no_other_switch(gate, exits, probe):
+    """S2's Table 3, one field per row; the quarter point before the first exit is its probe."""
+    config = change(preset("s2vla", "full"), head__gate__layers=gate)
+    assert config.exit_layers == exits
+    assert config.probe == probe
+
+
 def test_s2_leaves_the_last_four_layers_out():
     config = preset("s2vla", "full")
     assert (config.layers_run, config.backbone.sizes.layers) == (24, 28)
@@ -61,9 +79,7 @@ def test_s2_leaves_the_last_four_layers_out():
     ("kind", "first", "last"), [("first", 0, 23), ("last", 4, 27), ("uniform", 0, 27)]
 )
 def test_layer_maps(kind, first, last):
-    config = change(
-        preset("s2vla", "full"), head__layer_map=kind, exits__layers=None, exits__probe="auto"
-    )
+    config = change(preset("s2vla", "full"), head__layer_map=kind)
     reads = config.layer_map
     assert len(reads) == 24
     assert all(a < b for a, b in pairwise(reads))
@@ -72,7 +88,7 @@ def test_layer_maps(kind, first, last):
 
 
 def test_the_uniform_map_rounds_half_up():
-    config = change(preset("s2vla", "full"), head__layer_map="uniform", exits__probe="auto")
+    config = change(preset("s2vla", "full"), head__layer_map="uniform")
     written = [int((i * 28 / 24) + 0.5) for i in range(1, 25)]  # rulings 9, 1-based
     assert [m + 1 for m in config.layer_map] == written
 

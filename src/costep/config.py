@@ -285,10 +285,7 @@ class PolicyConfig:
         """The enabled exits, 0-based; quarter points unless given, none before the vision layer and the first gate."""
         if self.exits.layers is not None:
             return self.exits.layers
-        n = self.layers_run
-        quarters = sorted({max(0, int(n * q / 4 + 0.5) - 1) for q in (1, 2, 3, 4)})
-        readable = set(self.layer_map) if self.head.kind == "step" else set(range(n))
-        return tuple(e for e in quarters if e >= self.first_readable and e in readable)
+        return tuple(e for e in self._quarters if e >= self.first_readable and e in self._read)
 
     @property
     def first_readable(self) -> int:
@@ -297,17 +294,24 @@ class PolicyConfig:
 
     @property
     def probe(self) -> int | None:
-        """The layer that only gives the first exit something to compare with."""
+        """The layer that only gives the first exit something to compare with: the quarter point
+        before it, or where there is none, the middle of what can be read before it."""
         if self.exits.probe != "auto":
             return self.exits.probe
         first = self.exit_layers[0]
-        readable = (
-            [m for m in self.layer_map if m >= self.ready_layer]
-            if self.head.kind == "step"
-            else range(first)
-        )
-        before = [m for m in readable if m < first]
-        return before[len(before) // 2] if before else None
+        before = [m for m in self._read if self.ready_layer <= m < first]
+        quarters = [m for m in before if m in self._quarters]
+        return quarters[-1] if quarters else before[len(before) // 2] if before else None
+
+    @property
+    def _quarters(self) -> tuple[int, ...]:
+        n = self.layers_run
+        return tuple(sorted({max(0, int(n * q / 4 + 0.5) - 1) for q in (1, 2, 3, 4)}))
+
+    @property
+    def _read(self) -> tuple[int, ...]:
+        """Backbone layers after which the head has something new to say."""
+        return self.layer_map if self.head.kind == "step" else tuple(range(self.layers_run))
 
     @property
     def history(self) -> int:
@@ -392,7 +396,8 @@ def _check_shapes(c: PolicyConfig) -> None:
     sizes, n = c.backbone.sizes, c.backbone.sizes.layers
     _need(len(c.cameras) > 0, "cameras is empty; name at least one camera")
     _need(
-        len(set(c.cameras)) == len(c.cameras), f"cameras={c.cameras} repeats a name; drop one of them"
+        len(set(c.cameras)) == len(c.cameras),
+        f"cameras={c.cameras} repeats a name; drop one of them",
     )
     for name in ("chunk", "action_dim", "state_dim"):
         _need(getattr(c, name) >= 1, f"{name}={getattr(c, name)}; it must be at least 1")
