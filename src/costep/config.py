@@ -213,6 +213,7 @@ class Train:
     freeze_steps: int = 0
     own_ramp: bool = False
     state_mask: L["none", "dim", "sample"] = "none"
+    waypoints: float = 0.0  # weight of hindsight waypoints, for backbones that start from nothing
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from costep.config import PolicyConfig
 from costep.decoders import Noise
 from costep.exits.controller import ExitRule, decide, start
 from costep.heads import HeadState
+from costep.heads.waypoint import WaypointReader, waypoint_loss
 from costep.types import ActionChunk, Belief, Observation, Tap, Trace
 
 
@@ -33,6 +34,9 @@ class Policy(nn.Module):
         self.head = heads.build(config, self.backbone.info)
         self.decoder = decoders.build(config, self.head.features_width)
         self.belief = _belief(config, self.backbone.info.width)
+        self.waypoints = None
+        if config.train.waypoints > 0:
+            self.waypoints = WaypointReader(self.backbone.info.width, config.state_dim)
         if config.backbone.train == "frozen":
             self.backbone.requires_grad_(False)
 
@@ -93,22 +97,28 @@ class Policy(nn.Module):
         """The training loss and its parts, one entry per supervised exit.
 
         batch: images {camera: (B, 3, H, W) uint8}, state (B, S), instruction, actions (B, T, A), action_valid (B, T),
-        and with belief history (B, K, A), history_valid (B, K).  exit_layer: train this layer alone, and run no
+        and with belief history (B, K, A), history_valid (B, K); waypoints (B, W, 3) and waypoints_valid (B, W) where
+        the data has them.  exit_layer: train this layer alone, and run no
         deeper (``exit_supervision='random'`` draws it per step, equal on all ranks).
         """
         observation = Observation(batch["images"], batch["state"], tuple(batch["instruction"]))
         layers = self.supervised(exit_layer)
-        actions, parts = self._pad(batch["actions"]), {}
+        actions, parts, aids = self._pad(batch["actions"]), {}, []
         for tap, state, _ in self._climb(observation, self.recall(batch)):
             if tap.layer in layers:
                 per_sample = self.decoder.loss(
                     self.head, state, tap.layer, actions, batch["action_valid"], generator
                 )
                 parts[tap.layer] = per_sample.mean()
+                aids += self._waypoints(tap, batch)
             if tap.layer == layers[-1]:
                 break
         total = self._weighted(parts)
-        return total, {f"exit_{e}": p.detach() for e, p in parts.items()} | {"loss": total.detach()}
+        logs = {f"exit_{e}": p.detach() for e, p in parts.items()} | {"loss": total.detach()}
+        if aids:
+            aid = sum(aids) / len(aids)
+            total, logs["waypoints"] = total + self.config.train.waypoints * aid, aid.detach()
+        return total, logs
 
     def supervised(self, exit_layer: int | None = None) -> tuple[int, ...]:
         """The layers whose actions are trained: the given one, the last, or every exit and the probe."""
@@ -181,6 +191,13 @@ class Policy(nn.Module):
             )
         extra = (config.pad_dim or config.action_dim) - config.action_dim
         return torch.nn.functional.pad(actions, (0, extra)) if extra else actions
+
+    def _waypoints(self, tap: Tap, batch: dict[str, Any]) -> list[Tensor]:
+        """The auxiliary loss of one tap, where the policy has a reader and the data labels."""
+        if self.waypoints is None or "waypoints" not in batch:
+            return []
+        predicted = self.waypoints(tap, batch["state"])
+        return [waypoint_loss(predicted, batch["waypoints"], batch["waypoints_valid"])]
 
     def _weighted(self, parts: dict[int, Tensor]) -> Tensor:
         deep = self.config.train.exit_weights == "linear_depth"

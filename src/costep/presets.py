@@ -197,7 +197,9 @@ def _train(
             exit_supervision=supervision, lr_backbone=lr_backbone, lr_head=lr_head, warmup=warmup
         )
     rate = {"tiny": 1e-3, "small": 5e-4}[size]
-    return Train(exit_supervision=supervision, lr_backbone=rate, lr_head=rate, warmup=200)
+    return Train(
+        exit_supervision=supervision, lr_backbone=rate, lr_head=rate, warmup=200, waypoints=1.0
+    )
 
 
 def _a1_train(size: Size) -> Train:

@@ -21,6 +21,7 @@ import torch
 from costep.data.cache import CacheError, FrameCache
 from costep.data.contract import Contract
 from costep.data.normalise import Normaliser
+from costep.data.waypoints import offsets
 
 Tail = Literal["pad_mask", "drop"]
 Split = Literal["train", "heldout", "all"]
@@ -59,6 +60,7 @@ class WindowDataset:
         self._start = np.array([e["start"] for e in episodes])
         self._stop = np.array([e["stop"] for e in episodes])
         self._episode, self._task = np.asarray(cache.episode), np.asarray(cache.task)
+        self._waypoints = self._ahead()
         self.anchors = _anchors(episodes, split, self.chunk if tail == "drop" else 1, tasks)
         if len(self.anchors) == 0:
             raise ValueError(
@@ -76,7 +78,8 @@ class WindowDataset:
         images: camera -> (B, 3, H, W) uint8; state (B, S); instruction: B sentences; actions (B, T,
         A); action_valid (B, T) bool; history (B, K, A), gripper -1/+1; history_valid (B, K) bool;
         task (B,) int64; rows (B,) int64, the frames of the cache.  Everything numeric is
-        normalised, and 0 where it is not valid.
+        normalised, and 0 where it is not valid.  Where the contract names a hand position (x, y, z)
+        and a gripper: waypoints (B, W, 3) and waypoints_valid (B, W), see ``costep.data.waypoints``.
         """
         rows = self.anchors[np.asarray(indices)]
         start, stop = self._start[self._episode[rows]], self._stop[self._episode[rows]]
@@ -91,6 +94,7 @@ class WindowDataset:
             "action_valid": torch.from_numpy(ahead_valid),
             "history": torch.from_numpy(self._executed[past] * past_valid[..., None]),
             "history_valid": torch.from_numpy(past_valid),
+            **{k: torch.from_numpy(v[rows]) for k, v in self._waypoints.items()},
             "task": torch.from_numpy(task),
             "rows": torch.from_numpy(rows),
         }
@@ -106,6 +110,15 @@ class WindowDataset:
         """
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
         return self.weights.draw(rng, batch_size, temperature)
+
+    def _ahead(self) -> dict[str, np.ndarray]:
+        """Hindsight waypoints of every row, where the contract names what they need."""
+        names, gripper = self.contract.state.names, self.contract.action.gripper
+        if gripper is None or not {"x", "y", "z"} <= set(names):
+            return {}
+        position = self._state[:, [names.index(n) for n in "xyz"]]
+        away, valid = offsets(position, self._action[:, gripper], self._stop[self._episode], 2)
+        return {"waypoints": away, "waypoints_valid": valid}
 
     def _images(self, camera: str, rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.cache.images(camera, rows)).permute(0, 3, 1, 2).contiguous()
