@@ -1,5 +1,5 @@
-"""Pre-trains the demo's base policy on seven desk tasks.  The demo's own task, ``plate``, is held out of it: no
-demonstration of it, no statistic of it, no word of its instructions.
+"""Pre-trains the demo's base policy on seven desk tasks.  The demo's own task, ``plate``, is held
+out of it: no demonstration of it, no statistic of it, no word of its instructions.
 
     python runs/desk_base.py                 # writes checkpoints/desk_base and docs/results/desk_base.md
 """
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from desk_families import OUT, RESULTS, call, collect, once, rate
+from desk_families import OUT, RESULTS, collect, once, rate
 
 from costep.commands.demo import TASK
 from costep.commands.train import processor_writers

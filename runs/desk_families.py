@@ -1,10 +1,11 @@
-"""The policy families on the full desk suite, same demonstrations, same initial states, one row per preset.
+"""The policy families on the full desk suite, same demonstrations, same initial states, one row per
+preset.
 
     python runs/desk_families.py                      # s2vla focusvla a1_flow
     python runs/desk_families.py composed vla_adapter --minutes 40
 
-Each preset is trained, calibrated, and evaluated with and without early exit.  Every step is skipped when its result is
-there already, and the table is rewritten after every row.
+Each preset is trained, calibrated, and evaluated with and without early exit.  Every step is
+skipped when its result is there already, and the table is rewritten after every row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""``costep``: the command line.  Parsers are built without torch, so help is instant; work is imported when it runs."""
+"""``costep``: the command line.  Parsers are built without torch, so help is instant; work is
+imported when it runs.
+"""
 
 from __future__ import annotations
 

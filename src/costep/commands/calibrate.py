@@ -1,7 +1,9 @@
-"""``costep calibrate``: early-exit thresholds from held-out episodes, saved beside the checkpoint as exits.json.
+"""``costep calibrate``: early-exit thresholds from held-out episodes, saved beside the checkpoint
+as exits.json.
 
-Calibration runs the policy as deployment does (same ``act``, same belief history) with every exit read and none taken,
-stores all discrepancies, fits on four fifths of the episodes and checks the realised depth on the rest.
+Calibration runs the policy as deployment does (same ``act``, same belief history) with every exit
+read and none taken, stores all discrepancies, fits on four fifths of the episodes and checks the
+realised depth on the rest.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def record(loaded, cache, split: str, samples: int, seed: int):
-    """Discrepancies V (|E|, N) of every calibrated exit on held-out queries, their episodes and tasks."""
+    """Discrepancies V (|E|, N) of every calibrated exit on held-out queries, their episodes and
+    tasks.
+    """
     from costep.commands.progress import bar
     from costep.data.windows import WindowDataset
     from costep.exits.calibrate import comparable, readings_to_matrix, subsample

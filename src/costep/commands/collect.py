@@ -1,4 +1,7 @@
-"""``costep collect``: scripted experts demonstrate desk tasks; the result is a LeRobotDataset v3.0."""
+"""``costep collect``: scripted experts demonstrate desk tasks; the result is a LeRobotDataset v3.0.
+
+With ``--direct-cache PIXELS`` it is a frame cache instead: no video, and no LeRobot needed.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,29 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("outputs/collect/desk"))
+    parser.add_argument(
+        "--direct-cache",
+        type=int,
+        metavar="PIXELS",
+        help="write a frame cache of so many pixels at once, without LeRobot and video",
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from costep.commands.progress import bar, say
     from costep.data.collect import TRAINING_SEEDS, collect
     from costep.data.contract import named
+    from costep.data.gather import gather
     from costep.data.write import EpisodeWriter
     from costep.sim import desk
 
     tasks = check_tasks(arguments.tasks)
     if arguments.out.exists():
         say(
-            f"{arguments.out} is complete already; delete it or choose another --out to collect again"
+            f"{arguments.out} is complete already; "
+            "delete it or choose another --out to collect again"
         )
         return {"dataset": str(arguments.out), "new": False}
-    writer = EpisodeWriter(arguments.out, f"costep/{arguments.out.name}", named("desk"))
     last = None
     with bar(f"collecting {len(tasks)} task(s)") as line:
 
@@ -39,20 +49,23 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             last = p
             line.to(p.kept, p.wanted, f"{p.task}, dropped {p.dropped}")
 
-        folder = collect(
-            writer,
-            desk.collect_episode,
-            tasks,
-            arguments.episodes,
-            noise=arguments.noise,
-            first_seed=TRAINING_SEEDS + 100_000 * arguments.seed,
-            processes=arguments.processes,
-            progress=progress,
-        )
+        work = (desk.collect_episode, tasks, arguments.episodes)
+        options = {
+            "noise": arguments.noise,
+            "first_seed": TRAINING_SEEDS + 100_000 * arguments.seed,
+            "processes": arguments.processes,
+            "progress": progress,
+        }
+        if arguments.direct_cache is None:
+            writer = EpisodeWriter(arguments.out, f"costep/{arguments.out.name}", named("desk"))
+            folder = collect(writer, *work, **options)
+        else:
+            pixels = arguments.direct_cache
+            cache = gather(arguments.out, *work, contract=named("desk"), pixels=pixels, **options)
+            folder = cache.path
     dropped = last.dropped if last else 0
-    say(
-        f"{arguments.episodes} demonstrations of {', '.join(tasks)} in {folder} ({dropped} failures dropped)"
-    )
+    names = ", ".join(tasks)
+    say(f"{arguments.episodes} demonstrations of {names} in {folder} ({dropped} dropped)")
     return {"dataset": str(folder), "new": True, "dropped": dropped, "tasks": list(tasks)}
 
 

@@ -1,9 +1,10 @@
 """``costep demo``: the whole way on real physics, in minutes, on a laptop.
 
-A scripted expert demonstrates a task that the small base policy has never seen; the demonstrations become a
-LeRobotDataset v3.0; the base policy is fine-tuned on them from pixels; its exits are calibrated on held-out episodes; it
-is evaluated closed loop from the same initial states with random actions, before training, at full depth and with early
-exits; and a report shows what happened.  Every stage is resumable and leaves its result in ``outputs/demo``.
+A scripted expert demonstrates a task that the small base policy has never seen; the demonstrations
+become a LeRobotDataset v3.0; the base policy is fine-tuned on them from pixels; its exits are
+calibrated on held-out episodes; it is evaluated closed loop from the same initial states with
+random actions, before training, at full depth and with early exits; and a report shows what
+happened.  Every stage is resumable and leaves its result in ``outputs/demo``.
 """
 
 from __future__ import annotations
@@ -76,10 +77,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     report = stages.time("report", lambda: write_page(out, arguments, stages))
     summary = summarise(results, time.perf_counter() - begin)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    say(f"\nsuccess {summary['success']:.0%} [{summary['interval'][0]:.0%}, {summary['interval'][1]:.0%}], "
-        f"with early exit {summary['success_with_exits']:.0%} at {summary['layers_saved']:.0%} fewer layers, "
-        f"before training {summary['before_training_success']:.0%}, random {summary['random_success']:.0%} "
-        f"(n = {summary['episodes']} each); {summary['seconds'] / 60:.1f} minutes")  # fmt: skip
+    say("\n" + sentence(summary))
     say(f"open {report} in a browser")
     return summary
 
@@ -127,13 +125,26 @@ def write_page(out: Path, arguments: argparse.Namespace, stages: Stages) -> Path
     page = report_from_runs(
         runs,
         title="A policy learns a new task, and decides how deep to think",
-        lead=f"{arguments.demonstrations} scripted demonstrations of the desk task “{arguments.task}”, "
-        f"{arguments.steps} steps of fine-tuning a base policy that never saw this task, on this machine.",
+        lead=f"{arguments.demonstrations} scripted demonstrations of the desk task "
+        f"“{arguments.task}”, {arguments.steps} steps of fine-tuning a base policy that never saw "
+        "this task, on this machine.",
         config=read_config(out / "train" / "checkpoints" / "last" / "pretrained_model").to_dict(),
         stages=[Stage(title, seconds) for title, seconds in stages.seconds.items()],
         commands=[("Run it again", "make demo")],
     )
     return write_report(out / "report.html", page)
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """The result in one breath, n and interval included."""
+    low, high = summary["interval"]
+    return (
+        f"success {summary['success']:.0%} [{low:.0%}, {high:.0%}]; with early exit "
+        f"{summary['success_with_exits']:.0%} at {summary['layers_saved']:.0%} fewer layers; before "
+        f"training {summary['before_training_success']:.0%}, random "
+        f"{summary['random_success']:.0%} (n = {summary['episodes']} each); "
+        f"{summary['seconds'] / 60:.1f} minutes"
+    )
 
 
 def summarise(results: dict[str, dict], seconds: float) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _python() -> str:
-    return f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"{platform.python_version()} on {where}"
 
 
 def _versions() -> str:
@@ -67,16 +68,16 @@ def _rendering() -> str:
 
 def _lerobot() -> str:
     import lerobot  # noqa: F401
-    import lerobot_policy_costep  # noqa: F401
     from lerobot.configs.policies import PreTrainedConfig
+
+    import lerobot_policy_costep  # noqa: F401
 
     if "costep" not in PreTrainedConfig.get_known_choices():
         raise RuntimeError(
-            "the plug-in is installed but 'costep' is not a policy type; reinstall lerobot_policy_costep"
+            "the plug-in is installed but 'costep' is not a policy type; "
+            "reinstall lerobot_policy_costep"
         )
     return "policy type 'costep' registered"
-
-    return decoder()
 
 
 CHECKS: dict[str, Callable[[], str]] = {

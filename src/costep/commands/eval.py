@@ -1,6 +1,7 @@
 """``costep eval``: a policy (or random actions) closed loop on desk, every episode recorded.
 
-Seeds are initial states: the same seeds give the same scenes to every policy, so two runs can be compared pairwise.
+Seeds are initial states: the same seeds give the same scenes to every policy, so two runs can be
+compared pairwise.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def prepare(arguments: argparse.Namespace, tasks: tuple[str, ...]):
 
 
 def exit_rule(loaded, exits: str, force: int | None = None):
-    """The rule that ``exits`` names and what to call it; a calibration of something else is refused."""
+    """The rule that ``exits`` names and what to call it; a calibration of something else is
+    refused.
+    """
     if force is not None:
         from costep.exits.controller import ExitRule
 
@@ -142,4 +145,5 @@ def _run_name(checkpoint: Path) -> str:
 def _depth(summary) -> str:
     if not summary.layers_saved:
         return ""
-    return f", {summary.mean_layers_run:.2f} of {summary.layers_total} layers per query ({summary.layers_saved:.0%} saved)"
+    depth = f"{summary.mean_layers_run:.2f} of {summary.layers_total} layers per query"
+    return f", {depth} ({summary.layers_saved:.0%} saved)"

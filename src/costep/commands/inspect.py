@@ -1,4 +1,4 @@
-"""``costep inspect``: evaluation folders, or one recorded episode, as a self-contained HTML page."""
+"""``costep inspect``: evaluation folders, or one recorded episode, as one HTML page."""
 
 from __future__ import annotations
 

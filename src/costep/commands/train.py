@@ -1,4 +1,6 @@
-"""``costep train``: from a LeRobotDataset v3.0 (through the frame cache) to a self-contained checkpoint."""
+"""``costep train``: from a LeRobotDataset v3.0 (through the frame cache) to a self-contained
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +99,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             notes={"data": str(arguments.data), "samples": len(dataset)},
         )
     say(
-        f"{result.step} steps ({result.stopped}), {result.samples_per_second:.0f} samples/s, {result.precision}: "
-        f"{result.checkpoint}"
+        f"{result.step} steps ({result.stopped}), {result.samples_per_second:.0f} samples/s, "
+        f"{result.precision}: {result.checkpoint}"
     )
     return {
         "checkpoint": str(result.checkpoint),

@@ -1,7 +1,8 @@
-"""Hindsight waypoints of recorded episodes: where the hand was at the next gripper events after each frame.
+"""Hindsight waypoints of recorded episodes: where the hand was at the next gripper events after
+each frame.
 
-A gripper event is a frame whose gripper command differs from the frame before; the last frame of an episode counts as one.
-Labels for :mod:`costep.heads.waypoint`, taken from the recording alone.
+A gripper event is a frame whose gripper command differs from the frame before; the last frame of an
+episode counts as one. Labels for :mod:`costep.heads.waypoint`, taken from the recording alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 def next_events(
     gripper_N: np.ndarray, stops: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the next ``count`` events after every frame, (N, count), and whether there is such an event.
+    """The rows of the next ``count`` events after every frame, (N, count), and whether there is
+    such an event.
 
     gripper_N: (N,) command.  stops: (N,) end (exclusive) of each frame's episode.
     """
@@ -29,6 +31,8 @@ def next_events(
 def offsets(
     position_N3: np.ndarray, gripper_N: np.ndarray, stops: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hand positions at the next events relative to now, (N, count, 3) float32, 0 where not valid (N, count)."""
+    """Hand positions at the next events relative to now, (N, count, 3) float32, 0 where not valid
+    (N, count).
+    """
     rows, valid = next_events(gripper_N, stops, count)
     return (position_N3[rows] - position_N3[:, None]).astype(np.float32), valid

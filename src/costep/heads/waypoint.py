@@ -1,10 +1,11 @@
 """Hindsight waypoints: a training aid for backbones that start from random weights.
 
-The papers start from vision-language models that can already point at things.  A small model trained from nothing has to
-learn to localise from action errors alone, which is slow.  So during training one attention pool per waypoint reads a tap and
-predicts where the hand will be at the next gripper events (and at the end of the episode), relative to where it is now.
-The labels come from the demonstration itself, by looking ahead; nothing is used that a real robot would not record.
-The reader takes no part in acting, and ``train.waypoints=0`` (full size) leaves it out.
+The papers start from vision-language models that can already point at things.  A small model
+trained from nothing has to learn to localise from action errors alone, which is slow.  So during
+training one attention pool per waypoint reads a tap and predicts where the hand will be at the next
+gripper events (and at the end of the episode), relative to where it is now. The labels come from
+the demonstration itself, by looking ahead; nothing is used that a real robot would not record. The
+reader takes no part in acting, and ``train.waypoints=0`` (full size) leaves it out.
 """
 
 from __future__ import annotations

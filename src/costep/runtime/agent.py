@@ -1,7 +1,8 @@
 """From an environment's observation to the action it should be stepped with.
 
-An ``Agent`` is a policy, a data contract and a session: it resizes frames as the cache did, normalises proprioception,
-acts, and returns environment units.  It never guesses: cameras, sizes and statistics come from the contract.
+An ``Agent`` is a policy, a data contract and a session: it resizes frames as the cache did,
+normalises proprioception, acts, and returns environment units.  It never guesses: cameras, sizes
+and statistics come from the contract.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from costep.types import Observation, Trace
 
 @dataclass(frozen=True)
 class Query:
-    """What one run of the network cost and showed; ms is from observation to chunk, environment excluded."""
+    """What one run of the network cost and showed; ms is from observation to chunk, environment
+    excluded.
+    """
 
     ms: float
     layers_run: int
@@ -41,7 +44,7 @@ class Agent:
 
     >>> agent = Agent(policy, contract)
     >>> agent.reset(seed=0)
-    >>> action, query = agent.act({"pixels": {...}, "agent_pos": state}, "put the red block in the bowl")
+    >>> action, query = agent.act({"pixels": frames, "agent_pos": state}, "open the drawer")
     """
 
     def __init__(
@@ -120,6 +123,7 @@ def _agree(policy: Policy, contract: Contract) -> None:
     for name, (ours, theirs) in expected.items():
         if ours != theirs:
             raise ValueError(
-                f"{name}: the policy was built for {ours}, the data contract {contract.name!r} says {theirs}; "
-                "use the contract saved with the checkpoint, or build the policy for this one"
+                f"{name}: the policy was built for {ours}, the data contract {contract.name!r} says "
+                f"{theirs}; use the contract saved with the checkpoint, or build the policy for "
+                "this one"
             )

@@ -1,8 +1,9 @@
-"""One rollout of B rows: the open chunk, the belief, and the noise of every query, in one explicit object.
+"""One rollout of B rows: the open chunk, the belief, and the noise of every query, in one explicit
+object.
 
-Evaluation, serving and the LeRobot plug-in all act through a session, so that the belief's history is filled in one
-way only: with the actions *as executed* (``Normaliser.as_executed``), one per control step.  A session belongs to one
-rollout; resetting means making a new one.
+Evaluation, serving and the LeRobot plug-in all act through a session, so that the belief's history
+is filled in one way only: with the actions *as executed* (``Normaliser.as_executed``), one per
+control step.  A session belongs to one rollout; resetting means making a new one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from costep.types import Observation, Trace
 class Session:
     """Acts for ``rows`` environments in step.
 
-    as_executed: (B, A) normalised action -> the row that the belief keeps.  seed: fixes all noise of the rollout.
+    as_executed: (B, A) normalised action -> the row that the belief keeps.  seed: fixes all noise
+    of the rollout.
     """
 
     def __init__(
@@ -37,7 +39,8 @@ class Session:
         self.execute = n_action_steps or policy.config.execute
         if not 1 <= self.execute <= policy.config.chunk:
             raise ValueError(
-                f"n_action_steps={self.execute}; expected 1 to {policy.config.chunk}, the chunk length"
+                f"n_action_steps={self.execute}; expected 1 to {policy.config.chunk}, "
+                "the chunk length"
             )
         self._as_executed, self._queue, self._queries = as_executed, [], 0
         self._belief = policy.empty_belief(rows)
