@@ -24,7 +24,7 @@ def select(focus: Focus, s_BHTV: Tensor, valid_BV: Tensor, camera_V: Tensor) -> 
     rank = rank.masked_fill(~valid_BV[:, None, None], -torch.inf)
     kept = torch.zeros_like(rank, dtype=torch.bool)
     for part, k in _quotas(focus, count, camera_V):
-        order = rank[..., part].sort(-1, descending=True, stable=True).indices  # topk is not stable
+        order = rank[..., part].sort(dim=-1, descending=True, stable=True).indices
         kept.scatter_(-1, part[order[..., :k]], True)
     return kept & valid_BV[:, None, None]
 
