@@ -60,6 +60,7 @@ class TinyBackbone(Backbone):
         )  # fmt: skip
         self.chunk = config.chunk
         nn.init.normal_(self.words.weight, std=0.02)
+        _keep_scale(self.projector)
 
     def _query_rows(self, config: PolicyConfig) -> int:
         width = config.pad_dim or config.action_dim
@@ -186,7 +187,8 @@ class VisionTransformer(nn.Module):
         super().__init__()
         width, grid = sizes.vision_width, sizes.pixels // sizes.patch
         self.stem = _conv_stem(sizes.patch, width)
-        self.position = nn.Parameter(torch.randn(1, grid * grid, width) * 0.02)
+        _keep_scale(self.stem)
+        self.position = nn.Parameter(torch.randn(1, grid * grid, width) * 0.5)
         self.blocks = nn.ModuleList(
             VisionBlock(width, sizes.vision_heads) for _ in range(sizes.vision_layers)
         )
@@ -216,6 +218,15 @@ class VisionBlock(nn.Module):
         q, k, v = (split_heads(p, self.heads) for p in self.qkv(self.norm1(x)).chunk(3, -1))
         x = x + self.out(attend(q, k, v))
         return x + self.ffn(self.norm2(x))
+
+
+def _keep_scale(layers: nn.Sequential) -> None:
+    """Weights that keep activations at unit scale.  Torch's defaults shrink them at every layer,
+    and small activations are learned from slowly."""
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
 
 def _conv_stem(patch: int, width: int) -> nn.Sequential:

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             dataset,
             options,
             contract,
-            augment=None if arguments.no_augment else Augment(),
+            augment=None if arguments.no_augment else Augment(shift=0, erase_probability=0.0),
             on_step=lambda r: line.to(
                 r.step, r.total, f"loss {r.loss:.4f}  {r.samples_per_second:.0f}/s"
             ),
