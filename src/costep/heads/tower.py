@@ -144,7 +144,9 @@ class Tower(Head):
         if index + 1 not in self.head.gated:
             return None
         which = self.head.gated.index(index + 1)
-        return self.constant[which] if self.head.gate.source == "constant" else state.beliefs[which]
+        if self.head.gate.source == "constant":
+            return self.constant[which].expand(len(state.layout.length), -1)
+        return state.beliefs[which]
 
     def _vision(self, tap: Tap) -> Tensor:
         return self._project("vision", tap.vision)
@@ -207,10 +209,9 @@ def _adapters(head: HeadConfig, info: BackboneInfo) -> dict[str, nn.Module]:
     used = {head.focus.keys, head.focus.values}
     table = {}
     if info.width != head.width:
-        table = {
-            "vision": nn.Linear(info.width, head.width),
-            "intent": nn.Linear(info.width, head.width),
-        }
+        table["intent"] = nn.Linear(info.width, head.width)
+        if "vlm" in used:
+            table["vision"] = nn.Linear(info.width, head.width)
     if "ds" in used:
         table["raw"] = nn.Linear(info.raw_width, head.width)
     if "ds_projected" in used:
