@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from costep.config import PolicyConfig
 from costep.heads.base import Head, HeadState
 from costep.nn.attention import attend, merge_heads, split_heads
-from costep.nn.mlp import SwiGLU
+from costep.nn.mlp import Projector, SwiGLU
 from costep.nn.norm import RMSNorm
 from costep.nn.rope import angles, rotate
 from costep.nn.time import NoisyActionEmbedding
@@ -30,6 +30,7 @@ class FlowExpert(Head):
         self.flow, self.chunk, self.features_width = flow, config.chunk, flow.width
         self.theta, self.head_dim = flow.rope_theta or info.rope_theta, info.head_dim
         self.state = nn.Linear(config.state_dim, flow.width)
+        self.seen = Projector(config.state_dim, info.width) if flow.state_in_prefix else None
         self.noisy = NoisyActionEmbedding(actions, flow.width, flow.time_embed)
         self.layers = nn.ModuleList(ExpertLayer(config, info) for _ in range(config.head.depth))
         self.norm = RMSNorm(flow.width)
@@ -40,7 +41,7 @@ class FlowExpert(Head):
             nn.init.zeros_(self.belief.bias)
 
     def prefix(self, observation: Observation) -> Tensor | None:
-        return None
+        return None if self.seen is None else self.seen(observation.state)[:, None]
 
     def start(self, layout: Layout, observation: Observation) -> HeadState:
         return HeadState(layout, shared=self.state(observation.state)[:, None])
