@@ -1,0 +1,273 @@
+"""Demonstrations straight into a frame cache: no LeRobot, no video, hence no loss.
+
+For machines that can simulate and train but do not have LeRobot.  Attempts, order, seeds, split and
+statistics are those of ``collect`` followed by ``build_cache``; only the frames differ, by what a
+video encoder would have taken from them.  Workers resize and store their own episodes, so that
+pictures never travel between processes.
+
+Episodes lie in ``<path>.episodes.partial`` until the cache is complete.  An interrupted run goes on
+with the attempts that are not committed there; the cache appears with one rename.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costep.data import transcode
+from costep.data.cache import COLUMNS, CacheError, FrameCache
+from costep.data.collect import TRAINING_SEEDS, Demonstrate, Progress, collect
+from costep.data.contract import Contract
+from costep.data.episode import Episode, EpisodeLike, check_episode
+from costep.data.images import to_pixels
+from costep.data.journal import write_json
+
+BLOCK = 50  # episodes per entry of the builder's journal
+COMMIT_EVERY = 20  # episodes
+
+
+def gather(
+    path: str | os.PathLike[str],
+    demonstrate: Demonstrate,
+    tasks: Sequence[str],
+    episodes: int,
+    *,
+    contract: Contract,
+    pixels: int,
+    noise: float = 0.0,
+    heldout: float = 0.1,
+    seed: int = 0,
+    first_seed: int = TRAINING_SEEDS,
+    processes: int = 2,
+    progress: Callable[[Progress], None] | None = None,
+) -> FrameCache:
+    """A frame cache of ``episodes`` successes of each task; an equal one at ``path`` is reused.
+
+    demonstrate, noise, first_seed, processes (more than 8 do not help), progress: as in
+    ``collect``.  pixels, heldout, seed: as in ``build_cache``.  An episode that breaks the contract
+    counts as a failed attempt.  Raises RuntimeError when a task fails too often in a row,
+    CacheError when ``path`` holds something else.
+    """
+    path = Path(path)
+    request = {"tasks": list(tasks), "episodes": episodes, "noise": noise, "first_seed": first_seed}
+    contract = dataclasses.replace(contract, action_stats=None, state_stats=None)
+    settings = {
+        "source": hashlib.sha256(json.dumps(request).encode()).hexdigest(),
+        "contract": contract.sha256(),
+        "pixels": pixels,
+        "heldout": heldout,
+        "seed": seed,
+        "shard_mb": 50,
+    }
+    if path.exists():
+        return transcode._reuse(path, settings)
+    shelf = Shelf(path.with_name(f"{path.name}.episodes.partial"), contract, pixels)
+    collect(
+        shelf,  # type: ignore[arg-type]  # an EpisodeWriter in all that matters here
+        _Storing(demonstrate, shelf.partial, contract, pixels),
+        tasks,
+        episodes,
+        noise=noise,
+        first_seed=first_seed,
+        processes=processes,
+        progress=progress,
+    )
+    partial = path.with_name(f"{path.name}.partial")
+    source: Any = shelf.source()
+    manifest = _Build(source, contract, partial, settings, None).run()
+    write_json(partial / "cache.json", {**manifest, "gathered": request})
+    os.replace(partial, path)
+    shutil.rmtree(shelf.partial)
+    return FrameCache.open(path, verify=False)
+
+
+@dataclass(frozen=True)
+class _Storing:
+    """Runs in a worker: demonstrates, resizes, stores the pictures, returns the rest."""
+
+    demonstrate: Demonstrate
+    folder: Path
+    contract: Contract
+    pixels: int
+
+    def __call__(self, task: str, seed: int, noise: float, images: bool) -> Episode | None:
+        episode = self.demonstrate(task, seed, noise, images)
+        if episode is None or not episode.success:
+            return None
+        check_episode(episode, self.contract)
+        target = _pictures(self.folder, task, seed)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp.npz")
+        np.savez(temporary, **self._small(episode))
+        os.replace(temporary, target)
+        columns = {name: getattr(episode, name) for name in ("state", "action", "executed")}
+        return Episode(
+            images={}, **{k: np.asarray(v, np.float32) for k, v in columns.items()},
+            stages=tuple(episode.stages), instruction=episode.instruction, seed=episode.seed,
+        )  # fmt: skip
+
+    def _small(self, episode: EpisodeLike) -> dict[str, np.ndarray]:
+        return {
+            spec.name: to_pixels(episode.images[spec.name], self.pixels, spec)
+            .permute(0, 2, 3, 1)
+            .numpy()
+            for spec in self.contract.images
+        }
+
+
+class Shelf:
+    """What ``collect`` writes to: an EpisodeWriter whose episodes stay plain arrays on disk.
+
+    records, notes: as in EpisodeWriter.  A commit is one file, ``shelf.json``; numeric columns are
+    stored beside the pictures of their episode.
+    """
+
+    def __init__(self, partial: Path, contract: Contract, pixels: int) -> None:
+        self.partial, self.contract = partial, contract
+        self._stored_as = {"contract": contract.sha256(), "pixels": pixels}
+        self.records: list[dict[str, Any]] = []
+        self.stages: list[str] = []
+        self.notes: dict[str, Any] = {}
+        self._recover()
+        self._committed = len(self.records)
+
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.commit()
+
+    def add(self, episode: EpisodeLike, task: str) -> int:
+        """Store the numeric columns of one episode, whose pictures a worker has stored."""
+        self.stages += [s for s in dict.fromkeys(episode.stages) if s not in self.stages]
+        np.savez(
+            _numbers(self.partial, task, episode.seed),
+            state=episode.state,
+            action=episode.action,
+            executed=episode.executed,
+            stage=[self.stages.index(s) for s in episode.stages],
+        )
+        record = {"task": task, "instruction": episode.instruction, "seed": int(episode.seed)}
+        self.records.append({**record, "length": len(episode.state), "success": True})
+        if len(self.records) - self._committed >= COMMIT_EVERY:
+            self.commit()
+        return len(self.records) - 1
+
+    def commit(self) -> None:
+        """Everything added so far survives a crash."""
+        state = {k: getattr(self, k) for k in ("records", "stages", "notes")}
+        write_json(self.partial / "shelf.json", {"stored_as": self._stored_as, **state})
+        self._committed = len(self.records)
+
+    def finalise(self) -> Path:
+        """Nothing to close: the cache is built from the folder."""
+        return self.partial
+
+    def source(self) -> Source:
+        """The finished episodes, as a builder of frame caches reads them."""
+        if not self.records:
+            raise ValueError(f"no episodes were gathered in {self.partial}; ask for at least one")
+        return Source(self.partial, self.contract, self.records, self.stages)
+
+    def _recover(self) -> None:
+        """Continue from the last commit of an earlier shelf, if there was one."""
+        journal = self.partial / "shelf.json"
+        if not journal.exists():
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir(parents=True)
+            return
+        state = json.loads(journal.read_text())
+        if state["stored_as"] != self._stored_as:
+            raise CacheError(
+                f"{self.partial} holds episodes stored as {state['stored_as']}, expected "
+                f"{self._stored_as}; ask for the same pixels and contract, or delete it"
+            )
+        self.records, self.stages = state["records"], state["stages"]
+        self.notes = state["notes"]
+
+
+class Source:
+    """Stored episodes in the shape of ``DatasetFiles``: all that the cache builder asks for."""
+
+    def __init__(
+        self, root: Path, contract: Contract, records: list[dict[str, Any]], stages: list[str]
+    ) -> None:
+        self.root, self._records = root, records
+        lengths = [r["length"] for r in records]
+        stop = np.cumsum(lengths).tolist()
+        start = [b - n for b, n in zip(stop, lengths)]
+        self.episodes = {"dataset_from_index": start, "dataset_to_index": stop}
+        self.tasks = list(dict.fromkeys(r["instruction"] for r in records))
+        self.info = {
+            "total_frames": stop[-1],
+            "fps": contract.action.rate_hz,
+            "features": dict.fromkeys(COLUMNS.values()),
+        }
+        self.sidecar = {"stages": stages, "episodes": records}
+
+    def columns(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Numeric columns of all frames in row order, under LeRobot's names."""
+        lengths = [r["length"] for r in self._records]
+        task = [self.tasks.index(r["instruction"]) for r in self._records]
+        stored = [np.load(_numbers(self.root, r["task"], r["seed"])) for r in self._records]
+        made = {
+            "episode": np.repeat(np.arange(len(lengths)), lengths),
+            "frame": np.concatenate([np.arange(n) for n in lengths]),
+            "task": np.repeat(task, lengths),
+        }
+        for name in COLUMNS.keys() - made.keys():
+            made[name] = np.concatenate([episode[name] for episode in stored])
+        return {column: made[name] for name, column in COLUMNS.items() if column in names}
+
+    def videos(self, camera: str) -> list[_Block]:
+        groups = [self._records[i : i + BLOCK] for i in range(0, len(self._records), BLOCK)]
+        return [_Block(camera, self.root, tuple(group), i) for i, group in enumerate(groups)]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive episodes of one camera; stands where a data set has a video file."""
+
+    camera: str
+    root: Path
+    records: tuple[dict[str, Any], ...]
+    index: int
+
+    @property
+    def path(self) -> Path:
+        return self.root / f"{self.camera}-{self.index:04d}"
+
+    @property
+    def frames(self) -> int:
+        return sum(r["length"] for r in self.records)
+
+    def episodes(self) -> Iterator[np.ndarray]:
+        for r in self.records:
+            yield np.load(_pictures(self.root, r["task"], r["seed"]))[self.camera]
+
+
+class _Build(transcode._Build):
+    """The builder of ``build_cache``, which copies stored pictures where that one decodes video."""
+
+    def _video(self, video: Any, shards: list[np.memmap], seen: int) -> None:
+        for frames in video.episodes():
+            transcode._store(shards, np.arange(seen, seen + len(frames)), frames)
+            seen += len(frames)
+        for shard in shards:
+            shard.flush()
+
+
+def _pictures(folder: Path, task: str, seed: int) -> Path:
+    return folder / f"{task}-{seed}.pictures.npz"
+
+
+def _numbers(folder: Path, task: str, seed: int) -> Path:
+    return folder / f"{task}-{seed}.numbers.npz"
