@@ -6,6 +6,7 @@ With ``--direct-cache PIXELS`` it is a frame cache instead: no video, and no LeR
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="write a frame cache of so many pixels at once, without LeRobot and video",
     )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="with --direct-cache: draw this share of the frames, so that more scenes fit",
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -41,6 +48,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             "delete it or choose another --out to collect again"
         )
         return {"dataset": str(arguments.out), "new": False}
+    if arguments.share < 1 and arguments.direct_cache is None:
+        raise ValueError(
+            "--share leaves out frames, which a video cannot; add --direct-cache PIXELS"
+        )
     last = None
     with bar(f"collecting {len(tasks)} task(s)") as line:
 
@@ -61,7 +72,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             folder = collect(writer, *work, **options)
         else:
             pixels = arguments.direct_cache
-            cache = gather(arguments.out, *work, contract=named("desk"), pixels=pixels, **options)
+            demonstrate = partial(desk.collect_episode, share=arguments.share)
+            work, contract = (demonstrate, *work[1:]), named("desk")
+            cache = gather(arguments.out, *work, contract=contract, pixels=pixels, **options)
             folder = cache.path
     dropped = last.dropped if last else 0
     names = ", ".join(tasks)

@@ -41,8 +41,9 @@ class FrameCache:
     """An opened cache.  N frames of E episodes in row order; arrays are read-only memory maps.
 
     state (N, S), action (N, A), executed (N, A) float32 in the contract's units; episode, frame,
-    task, stage (N,) int64.  episodes: E dicts with start, stop (rows), task, instruction, seed,
-    success, split.
+    task, stage (N,) int64.  pictured: (N,) number of each row's picture, -1 where none was drawn;
+    None when every row has one.  episodes: E dicts with start, stop (rows), task, instruction,
+    seed, success, split.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class FrameCache:
     frame: np.ndarray
     task: np.ndarray
     stage: np.ndarray
+    pictured: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = True) -> FrameCache:
@@ -73,6 +75,8 @@ class FrameCache:
         if verify:
             _verify(path, manifest["files"])
         arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+        drawn = path / "pictured.npy"
+        arrays["pictured"] = np.load(drawn, mmap_mode="r") if drawn.exists() else None
         shards = {
             c: tuple(np.load(path / f, mmap_mode="r") for f in manifest["shards"][c])
             for c in manifest["cameras"]
@@ -119,6 +123,10 @@ class FrameCache:
         """(B, H, W, 3) uint8 frames of arbitrary rows, one fancy index per shard touched."""
         shards = self.shards[camera]
         size, rows = len(shards[0]), np.asarray(rows)
+        if self.pictured is not None:
+            rows = self.pictured[rows]
+            if (rows < 0).any():
+                raise CacheError(f"{self.path}: no picture was drawn of some of the rows asked for")
         owner, local = rows // size, rows % size
         if len(touched := np.unique(owner)) == 1:
             return shards[touched[0]][local]

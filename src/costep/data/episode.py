@@ -15,7 +15,9 @@ class EpisodeLike(Protocol):
     """What a demonstrator returns: N frames; any object with these attributes will do.
 
     images: camera -> (N, H, W, 3) uint8.  state: (N, S).  action: (N, A) the expert's clean label.
-    executed: (N, A) what was really sent (label plus noise, clipped).  stages: N names.
+    executed: (N, A) what was really sent (label plus noise, clipped).  stages: N names.  An episode
+    may also have ``pictured`` (M,): the frames that ``images`` show, when not every frame was
+    drawn.
     """
 
     images: dict[str, np.ndarray]
@@ -40,11 +42,14 @@ class Episode:
     instruction: str
     seed: int
     success: bool = True
+    pictured: np.ndarray | None = None
 
 
 def check_episode(episode: EpisodeLike, contract: Contract) -> int:
     """Frames of an episode that keeps the contract; a ValueError lists everything that does not."""
     frames = len(episode.state)
+    pictured = getattr(episode, "pictured", None)
+    pictures = frames if pictured is None else len(pictured)
     expected: dict[str, tuple[int, ...]] = {
         "state": (frames, contract.state.dim),
         "action": (frames, contract.action.dim),
@@ -53,7 +58,7 @@ def check_episode(episode: EpisodeLike, contract: Contract) -> int:
     actual = {name: np.asarray(getattr(episode, name)) for name in expected}
     images = episode.images
     for spec in contract.images:
-        expected[f"images.{spec.name}"] = (frames, spec.height, spec.width, 3)
+        expected[f"images.{spec.name}"] = (pictures, spec.height, spec.width, 3)
         actual[f"images.{spec.name}"] = np.asarray(images.get(spec.name, ()))
     wrong = [
         f"{name} has shape {actual[name].shape}, expected {shape}"

@@ -112,6 +112,7 @@ class _Storing:
         return Episode(
             images={}, **{k: np.asarray(v, np.float32) for k, v in columns.items()},
             stages=tuple(episode.stages), instruction=episode.instruction, seed=episode.seed,
+            pictured=getattr(episode, "pictured", None),
         )  # fmt: skip
 
     def _small(self, episode: EpisodeLike) -> dict[str, np.ndarray]:
@@ -154,9 +155,11 @@ class Shelf:
             action=episode.action,
             executed=episode.executed,
             stage=[self.stages.index(s) for s in episode.stages],
+            pictured=_pictured(episode),
         )
         record = {"task": task, "instruction": episode.instruction, "seed": int(episode.seed)}
-        self.records.append({**record, "length": len(episode.state), "success": True})
+        lengths = {"length": len(episode.state), "pictures": len(_pictured(episode))}
+        self.records.append({**record, **lengths, "success": True})
         if len(self.records) - self._committed >= COMMIT_EVERY:
             self.commit()
         return len(self.records) - 1
@@ -207,7 +210,7 @@ class Source:
         self.episodes = {"dataset_from_index": start, "dataset_to_index": stop}
         self.tasks = list(dict.fromkeys(r["instruction"] for r in records))
         self.info = {
-            "total_frames": stop[-1],
+            "total_frames": sum(r["pictures"] for r in records),  # those that have one
             "fps": contract.action.rate_hz,
             "features": dict.fromkeys(COLUMNS.values()),
         }
@@ -226,6 +229,16 @@ class Source:
         for name in COLUMNS.keys() - made.keys():
             made[name] = np.concatenate([episode[name] for episode in stored])
         return {column: made[name] for name, column in COLUMNS.items() if column in names}
+
+    def pictured(self) -> np.ndarray:
+        """(N,) number of each row's picture, -1 where none was drawn."""
+        rows = np.full(self.episodes["dataset_to_index"][-1], -1, np.int64)
+        drawn = [
+            np.load(_numbers(self.root, r["task"], r["seed"]))["pictured"] for r in self._records
+        ]
+        at = np.concatenate([p + a for p, a in zip(drawn, self.episodes["dataset_from_index"])])
+        rows[at] = np.arange(len(at))
+        return rows
 
     def videos(self, camera: str) -> list[_Block]:
         groups = [self._records[i : i + BLOCK] for i in range(0, len(self._records), BLOCK)]
@@ -247,7 +260,7 @@ class _Block:
 
     @property
     def frames(self) -> int:
-        return sum(r["length"] for r in self.records)
+        return sum(r["pictures"] for r in self.records)
 
     def episodes(self) -> Iterator[np.ndarray]:
         for r in self.records:
@@ -257,12 +270,22 @@ class _Block:
 class _Build(transcode._Build):
     """The builder of ``build_cache``, which copies stored pictures where that one decodes video."""
 
+    def _tables(self) -> dict[str, Any]:
+        np.save(self.partial / "pictured.npy", self.source.pictured())
+        return super()._tables()
+
     def _video(self, video: Any, shards: list[np.memmap], seen: int) -> None:
         for frames in video.episodes():
             transcode._store(shards, np.arange(seen, seen + len(frames)), frames)
             seen += len(frames)
         for shard in shards:
             shard.flush()
+
+
+def _pictured(episode: EpisodeLike) -> np.ndarray:
+    """The frames of an episode that have a picture: all, unless it says otherwise."""
+    drawn = getattr(episode, "pictured", None)
+    return np.arange(len(episode.state)) if drawn is None else np.asarray(drawn)
 
 
 def _pictures(folder: Path, task: str, seed: int) -> Path:

@@ -62,6 +62,8 @@ class WindowDataset:
         self._episode, self._task = np.asarray(cache.episode), np.asarray(cache.task)
         self._waypoints = self._ahead()
         self.anchors = _anchors(episodes, split, self.chunk if tail == "drop" else 1, tasks)
+        if cache.pictured is not None:
+            self.anchors = self.anchors[cache.pictured[self.anchors] >= 0]
         if len(self.anchors) == 0:
             raise ValueError(
                 f"split {split!r} of {cache.path} has no windows of {self.chunk} actions with "
@@ -79,7 +81,8 @@ class WindowDataset:
         A); action_valid (B, T) bool; history (B, K, A), gripper -1/+1; history_valid (B, K) bool;
         task (B,) int64; rows (B,) int64, the frames of the cache.  Everything numeric is
         normalised, and 0 where it is not valid.  Where the contract names a hand position (x, y, z)
-        and a gripper: waypoints (B, W, 3) and waypoints_valid (B, W), see ``costep.data.waypoints``.
+        and a gripper: waypoints (B, W, 3) and waypoints_valid (B, W), see
+        ``costep.data.waypoints``.
         """
         rows = self.anchors[np.asarray(indices)]
         start, stop = self._start[self._episode[rows]], self._stop[self._episode[rows]]

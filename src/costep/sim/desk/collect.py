@@ -39,6 +39,7 @@ class Episode:
     action: np.ndarray  # (N, 7) float32
     executed: np.ndarray  # (N, 7) float32
     stages: tuple[str, ...]  # N names
+    pictured: np.ndarray | None = None  # (M,) frames that images show; None: all N
 
     def __len__(self) -> int:
         return len(self.action)
@@ -64,18 +65,25 @@ class Bursts:
         return self._offset * NOISY_STAGES[stage] * (self._left > 0)
 
 
-def run_expert(env: DeskEnv, seed: int, noise: float = 0.0) -> Episode:
-    """Roll the expert out in `env` from `seed`, successful or not."""
+def run_expert(env: DeskEnv, seed: int, noise: float = 0.0, share: float = 1.0) -> Episode:
+    """Roll the expert out in `env` from `seed`, successful or not.
+
+    share: draw only this share of the frames, the first always. Neighbouring frames are nearly
+    copies; with the same number of pictures a policy sees many more scenes.
+    """
     observation, info = env.reset(seed=seed)
     expert, bursts = Expert(env), Bursts(noise, np.random.default_rng([seed, 1]))
-    pictures: dict[str, list] = {camera: [] for camera in CAMERAS if env.images}
+    dice, drawn = np.random.default_rng([seed, 2]), []
+    pictures: dict[str, list] = {camera: [] for camera in CAMERAS if env.images or share < 1}
     states, labels, executed, stages = [], [], [], []
     done = False
     while not done:
         label = expert.act()
         action = np.clip(label + bursts(expert.stage), -1, 1).astype(np.float32)
-        for camera, frames in pictures.items():
-            frames.append(observation["pixels"][camera])
+        if not drawn or dice.random() < share:
+            drawn.append(len(states))
+            for camera, frames in pictures.items():
+                frames.append(env.picture(camera) if share < 1 else observation["pixels"][camera])
         states.append(observation["agent_pos"])
         labels.append(label)
         executed.append(action)
@@ -92,20 +100,21 @@ def run_expert(env: DeskEnv, seed: int, noise: float = 0.0) -> Episode:
         action=np.stack(labels),
         executed=np.stack(executed),
         stages=tuple(stages),
+        pictured=np.array(drawn) if share < 1 else None,
     )
 
 
 def collect_episode(
-    task: str | DeskEnv, seed: int, noise: float = 0.0, images: bool = True
+    task: str | DeskEnv, seed: int, noise: float = 0.0, images: bool = True, share: float = 1.0
 ) -> Episode | None:
     """One successful demonstration, or None when the expert failed (logged).
 
     `task` is an id, or an environment to reuse (then `images` is the environment's); `noise` is in
-    action units.
+    action units; `share` is the share of the frames that is drawn.
     """
-    env = DeskEnv(task, images=images) if isinstance(task, str) else task
+    env = DeskEnv(task, images=images and share == 1) if isinstance(task, str) else task
     try:
-        episode = run_expert(env, seed, noise)
+        episode = run_expert(env, seed, noise, share)
     finally:
         if isinstance(task, str):
             env.close()
