@@ -31,6 +31,8 @@ def test_every_byte_survives_the_way_through_floats():
     spec = make_contract(CONFIG).images[0]
     same = batches.frames(ramp.float() / 255, type(spec)("ramp", 16, 16), 16)
     assert torch.equal(same, ramp)
+    rounded_down = (ramp.float() / 255 - 1e-6).clamp(min=0)
+    assert torch.equal(batches.frames(rounded_down, type(spec)("ramp", 16, 16), 16), ramp)
 
 
 def test_normalised_frames_are_refused():

@@ -151,7 +151,17 @@ def test_learning_rates_are_those_of_costep_train():
     json.dumps(scheduler.state_dict())  # LeRobot stores it so
 
 
-def test_longer_resumed_run_does_not_keep_the_old_length():
+def test_upstreams_recipe_decays_and_does_not_clip():
+    ours, theirs = configured(), configured()
+    theirs.train.recipe = "upstream"
+    values = [
+        (o.weight_decay, o.grad_clip_norm)
+        for o in (ours.get_optimizer_preset(), theirs.get_optimizer_preset())
+    ]
+    assert values == [(0.0, 1.0), (0.01, 0.0)]
+
+
+def test_a_longer_resumed_run_does_not_keep_the_old_length():
     """LambdaLR stores the attributes of callable objects, which would bring the old total back."""
     parameter = [{"params": [torch.nn.Parameter(torch.zeros(2))], "name": "head", "lr": 1.0}]
     short = configured().get_scheduler_preset().build(torch.optim.SGD(parameter), 10)

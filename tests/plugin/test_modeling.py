@@ -111,6 +111,15 @@ def test_one_query_per_chunk_and_one_belief_row_per_step(policy, monkeypatch):
     assert len(count) == 2
 
 
+def test_frames_are_not_touched_while_a_chunk_is_open(policy, monkeypatch):
+    """LeRobot hands over an observation at every step; resizing all of them would be wasted."""
+    count, observe = [], policy._observe
+    monkeypatch.setattr(policy, "_observe", lambda batch: count.append(1) or observe(batch))
+    for _ in range(policy.model.config.execute):
+        policy.select_action(seen(policy))
+    assert len(count) == 1
+
+
 def test_n_action_steps_can_be_lowered_on_the_command_line(composed, monkeypatch):
     policy = load(composed, n_action_steps=2)
     count = queries(policy, monkeypatch)

@@ -64,3 +64,9 @@ def test_signatures_that_are_overridden_have_not_changed():
     assert list(load.parameters) == ["model", "model_file", "map_location", "strict"]
     save = inspect.signature(PreTrainedPolicy._save_pretrained)
     assert list(save.parameters) == ["self", "save_directory", "state_dict"]
+
+
+def test_without_the_shim_a_flag_finds_the_plugin():
+    from lerobot.configs.parser import load_plugin
+
+    load_plugin("costep.plugin")  # what --discover_packages_path=costep.plugin does

@@ -72,9 +72,17 @@ class CostepConfig(PreTrainedConfig, overlay(PolicyConfig)):  # type: ignore[mis
         return None
 
     def get_optimizer_preset(self) -> AdamWConfig:
-        """AdamW (.9, .95); the rates of the groups come from ``CostepPolicy.get_optim_params``."""
+        """AdamW (.9, .95); the rates of the groups come from ``CostepPolicy.get_optim_params``.
+
+        VLA-Adapter's recipe decays by 0.01 and does not clip (0 means so to LeRobot).
+        """
+        upstream = self.train.recipe == "upstream"
         return AdamWConfig(
-            lr=self.train.lr_head, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, grad_clip_norm=1.0
+            lr=self.train.lr_head,
+            betas=(0.9, 0.95),
+            eps=1e-8,
+            weight_decay=0.01 if upstream else 0.0,
+            grad_clip_norm=0.0 if upstream else 1.0,
         )
 
     def get_scheduler_preset(self) -> CostepSchedulerConfig:
