@@ -117,8 +117,10 @@ def table(rows: list[dict]) -> str:
     lines = [
         "# Policy families on desk",
         "",
-        "Made by `python runs/desk_families.py`. Trained from random initialisation on scripted demonstrations of all",
-        "eight tasks; evaluated closed loop from the same initial states (seeds 0, 1, ...). Intervals: Wilson, 95 %.",
+        "Made by `python runs/desk_families.py`. Trained from random initialisation on "
+        "scripted demonstrations of all",
+        "eight tasks; evaluated closed loop from the same initial states (seeds 0, 1, ...). "
+        "Intervals: Wilson, 95 %.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -128,8 +130,10 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         t = row["training"]
         lines.append(
-            f"- `{row['preset']}` ({row['size']}, seed {row['seed']}): {t['steps']} steps ({t['stopped']}), "
-            f"{t['seconds'] / 60:.0f} min in the last session, {t['samples_per_second']:.0f} samples/s, {t['precision']}"
+            f"- `{row['preset']}` ({row['size']}, seed {row['seed']}): {t['steps']} steps "
+            f"({t['stopped']}), "
+            f"{t['seconds'] / 60:.0f} min in the last session, {t['samples_per_second']:.0f} "
+            f"samples/s, {t['precision']}"
         )
     return "\n".join(lines) + "\n"
 
@@ -139,7 +143,8 @@ def _cells(row: dict, tasks: list[str]) -> list[str]:
     per_task = [f"{full['tasks'][t]['successes']}/{full['tasks'][t]['trials']}" for t in tasks]
     saved = f"{exits['layers_saved']:.0%}" if exits["layers_saved"] is not None else "-"
     return [
-        f"{row['preset']} ({row['size']})", rate(full), rate(exits), saved, f"{full['ms_p50']:.1f} -> {exits['ms_p50']:.1f}",
+        f"{row['preset']} ({row['size']})", rate(full), rate(exits), saved,
+        f"{full['ms_p50']:.1f} -> {exits['ms_p50']:.1f}",
         *per_task,
     ]  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""The command line: instant help, clear refusals, and a pipeline that really runs end to end at the smallest size."""
+"""The command line: instant help, clear refusals, and a pipeline that really runs end to end at the
+smallest size.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def test_random_actions_are_evaluated_and_compared(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.sim
 def test_the_whole_way_at_the_smallest_size(tmp_path):
-    """collect -> train -> calibrate -> eval with exits -> report, on four demonstrations and two steps."""
+    """collect -> train -> calibrate -> eval with exits -> report, on four demonstrations and two
+    steps.
+    """
     pytest.importorskip("lerobot")
     pytest.importorskip("mujoco")
     data, run = tmp_path / "data", tmp_path / "run"
@@ -105,4 +109,6 @@ def test_a_calibration_of_another_checkpoint_is_refused(tmp_path):
     from costep.commands.eval import exit_rule
 
     with pytest.raises(Exception, match="exits"):
-        exit_rule(Namespace(directory=tmp_path, config=preset("composed")), str(tmp_path / "exits.json"))
+        exit_rule(
+            Namespace(directory=tmp_path, config=preset("composed")), str(tmp_path / "exits.json")
+        )

@@ -1,4 +1,5 @@
-"""costep: vision-language-action policies whose action head climbs beside the backbone, layer by layer.
+"""costep: vision-language-action policies whose action head climbs beside the backbone, layer by
+layer.
 
 The public names are imported on first use, so that ``import costep`` costs milliseconds.
 """

@@ -2,11 +2,12 @@
 
     o_t = GRU([a_{t-K:t-1} ; valid ; P_t], h_0),   h_0 = W_0 mean(C_vis),   b_t = W_b o_t + beta_b
 
-``window`` runs the GRU over the last K executed actions at every query, from the current frame's h_0: its memory is the
-window.  ``carry`` feeds only the rows executed since the last query into the hidden state of the episode; its first
-query equals ``window``.  Both use the same weights.  The state goes in and comes out; nothing is kept in the module.
-With several gated layers, the last hidden state of one seeds the GRU of the next; all are computed at once, right after
-the vision layer, so the belief never depends on where the query exits.
+``window`` runs the GRU over the last K executed actions at every query, from the current frame's
+h_0: its memory is the window.  ``carry`` feeds only the rows executed since the last query into the
+hidden state of the episode; its first query equals ``window``.  Both use the same weights.  The
+state goes in and comes out; nothing is kept in the module. With several gated layers, the last
+hidden state of one seeds the GRU of the next; all are computed at once, right after the vision
+layer, so the belief never depends on where the query exits.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class BeliefEncoder(nn.Module):
     def forward(
         self, belief: Belief, proprio_BS: Tensor, vision_BVD: Tensor
     ) -> tuple[Tensor, Belief]:
-        """One query -> beliefs (G, B, dim), one per gated layer, and the state to hand to the next query."""
+        """One query -> beliefs (G, B, dim), one per gated layer, and the state to hand to the next
+        query.
+        """
         h0 = self.start(vision_BVD.mean(1))
         rows = self._rows(belief, proprio_BS).to(h0.dtype)
         first = ~belief.started if self.carry else torch.ones_like(belief.started)

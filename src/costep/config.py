@@ -1,8 +1,10 @@
-"""The configuration: every ablation of the three papers is a field here, and its default is the paper's choice.
+"""The configuration: every ablation of the three papers is a field here, and its default is the
+paper's choice.
 
-``rulings.md`` numbering is kept in comments where a rule is not obvious.  Layer bases: ``Head.gate.layers`` are
-1-based head layers, ``Head.vision_layer`` is a 1-based backbone layer, exits, probe and force are 0-based backbone
-layers.  All classes are frozen; use ``dataclasses.replace``.
+``rulings.md`` numbering is kept in comments where a rule is not obvious.  Layer bases:
+``Head.gate.layers`` are 1-based head layers, ``Head.vision_layer`` is a 1-based backbone layer,
+exits, probe and force are 0-based backbone layers.  All classes are frozen; use
+``dataclasses.replace``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def _need(ok: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class BackboneSizes:
-    """The dimensions of a backbone; a preset at another size is the same class with other numbers."""
+    """The dimensions of a backbone; another size is the same class with other numbers."""
 
     width: int = 896
     layers: int = 24
@@ -259,7 +261,7 @@ class PolicyConfig:
 
     @property
     def layers_run(self) -> int:
-        """How many backbone layers a query without exits runs; layers that feed nothing never run."""
+        """Backbone layers that a query without exits runs; what feeds nothing never runs."""
         if self.backbone.layers_run is not None:
             return self.backbone.layers_run
         return self.layer_map[-1] + 1 if self.layer_map else self.backbone.sizes.layers
@@ -283,7 +285,9 @@ class PolicyConfig:
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
-        """The enabled exits, 0-based; quarter points unless given, none before the vision layer and the first gate."""
+        """The enabled exits, 0-based; quarter points unless given, none before the vision layer and
+        the first gate.
+        """
         if self.exits.layers is not None:
             return self.exits.layers
         return tuple(e for e in self._quarters if e >= self.first_readable and e in self._read)
@@ -337,7 +341,9 @@ class PolicyConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PolicyConfig:
-        """Inverse of :meth:`to_dict`; unknown keys and values of the wrong kind raise, naming field and fix."""
+        """Inverse of :meth:`to_dict`; unknown keys and values of the wrong kind raise, naming field
+        and fix.
+        """
         return _build(cls, data, "config")
 
 
@@ -351,7 +357,8 @@ def check(c: PolicyConfig) -> None:
     )
     _need(
         (head.attention == "mixed") == (head.fusion == "joint"),
-        f"head.attention={head.attention!r} with head.fusion={head.fusion!r}: mixed attention has one joint "
+        f"head.attention={head.attention!r} with head.fusion={head.fusion!r}: mixed attention "
+        "has one joint "
         "softmax, so use mixed with joint, and cascaded with sum or concat",
     )
     _need(head.stream == "single", "head.stream='dual' has no agreed definition yet; use 'single'")
@@ -363,7 +370,8 @@ def check(c: PolicyConfig) -> None:
         )
         _need(
             c.backbone.queries in ("per_slot", "per_dof"),
-            f"head.kind='queries' reads action queries; backbone.queries={c.backbone.queries!r} should be 'per_slot'",
+            "head.kind='queries' reads action queries; "
+            f"backbone.queries={c.backbone.queries!r} should be 'per_slot'",
         )
     if head.kind == "expert":
         _check_expert(c)
@@ -404,7 +412,8 @@ def _check_shapes(c: PolicyConfig) -> None:
         _need(getattr(c, name) >= 1, f"{name}={getattr(c, name)}; it must be at least 1")
     _need(
         c.pad_dim is None or c.pad_dim >= c.action_dim,
-        f"pad_dim={c.pad_dim} is narrower than action_dim={c.action_dim}; widen it or leave it unset",
+        f"pad_dim={c.pad_dim} is narrower than action_dim={c.action_dim}; widen it or leave it "
+        "unset",
     )
     _need(
         c.backbone.layers_run is None or 1 <= c.backbone.layers_run <= n,
@@ -430,7 +439,8 @@ LEGAL = {
 def _legal_pair(head: str, decoder: str) -> None:
     _need(
         decoder in LEGAL[head],
-        f"head.kind={head!r} cannot carry decoder.kind={decoder!r}; legal: {', '.join(LEGAL[head])}",
+        f"head.kind={head!r} cannot carry decoder.kind={decoder!r}; legal: "
+        f"{', '.join(LEGAL[head])}",
     )
 
 
@@ -503,7 +513,8 @@ def _check_step(c: PolicyConfig) -> None:
     if gated:
         _need(
             head.fusion in ("sum", "concat"),
-            f"head.gate.layers={gated} weights branches; head.fusion={head.fusion!r} has none, use 'sum' or 'concat'",
+            f"head.gate.layers={gated} weights branches; head.fusion={head.fusion!r} has none, "
+            "use 'sum' or 'concat'",
         )
         _need(
             head.gate.source == "constant" or c.belief.mode != "none",
@@ -533,7 +544,8 @@ def _check_exits(c: PolicyConfig) -> None:
     early = [e for e in exits if e < floor]
     _need(
         not early,
-        f"exits {early} come before backbone layer {floor}, where the vision tap and the first gate are in; "
+        f"exits {early} come before backbone layer {floor}, where the vision tap and the first "
+        "gate are in; "
         "move them later, or set exits.require_gate=False to let exits ignore the gate",
     )
     if c.head.kind == "step":
@@ -588,7 +600,9 @@ def _build(cls: type, data: dict[str, Any], path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """``value`` as ``hint`` wants it: dicts become dataclasses, lists become tuples, literals are checked."""
+    """``value`` as ``hint`` wants it: dicts become dataclasses, lists become tuples, literals are
+    checked.
+    """
     if is_dataclass(hint):
         return _build(hint, value, path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -1,7 +1,9 @@
-"""The co-stepping loop: one pass up the backbone, the head beside it, and an early end when the action has settled.
+"""The co-stepping loop: one pass up the backbone, the head beside it, and an early end when the
+action has settled.
 
-Every preset of every paper runs through :meth:`Policy._climb`; training, calibration, evaluation and serving call the
-same code.  The policy speaks normalised actions only and keeps no state between calls.
+Every preset of every paper runs through :meth:`Policy._climb`; training, calibration, evaluation
+and serving call the same code.  The policy speaks normalised actions only and keeps no state
+between calls.
 """
 
 from __future__ import annotations
@@ -50,10 +52,12 @@ class Policy(nn.Module):
         exits: ExitRule | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[ActionChunk, Belief | None, Trace]:
-        """One query.  Without ``exits`` an action is read at the last layer only, with ``flow.steps`` steps.
+        """One query.  Without ``exits`` an action is read at the last layer only, with
+        ``flow.steps`` steps.
 
-        observation: batch of B.  belief: from :meth:`empty_belief` or the previous query (None: empty).
-        Returns normalised actions (B, T, A), the belief to pass to the next query, and what happened.
+        observation: batch of B.  belief: from :meth:`empty_belief` or the previous query (None:
+        empty). Returns normalised actions (B, T, A), the belief to pass to the next query, and what
+        happened.
         """
         begin = time.perf_counter()
         config, noise = self.config, self._noise(observation, generator)
@@ -61,7 +65,7 @@ class Policy(nn.Module):
         steps = config.flow_steps if exits is None else config.decoder.flow.steps_exits
         verdict, ran = start(observation.batch, observation.state.device), 0
         state, seen = None, belief
-        for tap, state, seen in self._climb(observation, belief):
+        for tap, state, seen in self._climb(observation, belief):  # noqa: B007
             ran = tap.layer + 1
             if rule.reads(tap.layer):
                 new = self.decoder.read(self.head, state, tap.layer, verdict.chunk, noise, steps)
@@ -96,10 +100,11 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss and its parts, one entry per supervised exit.
 
-        batch: images {camera: (B, 3, H, W) uint8}, state (B, S), instruction, actions (B, T, A), action_valid (B, T),
-        and with belief history (B, K, A), history_valid (B, K); waypoints (B, W, 3) and waypoints_valid (B, W) where
-        the data has them.  exit_layer: train this layer alone, and run no
-        deeper (``exit_supervision='random'`` draws it per step, equal on all ranks).
+        batch: images {camera: (B, 3, H, W) uint8}, state (B, S), instruction, actions (B, T, A),
+        action_valid (B, T), and with belief history (B, K, A), history_valid (B, K); waypoints (B,
+        W, 3) and waypoints_valid (B, W) where the data has them.  exit_layer: train this layer
+        alone, and run no deeper (``exit_supervision='random'`` draws it per step, equal on all
+        ranks).
         """
         observation = Observation(batch["images"], batch["state"], tuple(batch["instruction"]))
         layers = self.supervised(exit_layer)
@@ -121,12 +126,15 @@ class Policy(nn.Module):
         return total, logs
 
     def supervised(self, exit_layer: int | None = None) -> tuple[int, ...]:
-        """The layers whose actions are trained: the given one, the last, or every exit and the probe."""
+        """The layers whose actions are trained: the given one, the last, or every exit and the
+        probe.
+        """
         config = self.config
         if exit_layer is not None:
             if exit_layer not in self.trainable_layers():
                 raise ValueError(
-                    f"exit_layer={exit_layer} has no action to train; choose one of {self.trainable_layers()}"
+                    f"exit_layer={exit_layer} has no action to train; choose one of "
+                    f"{self.trainable_layers()}"
                 )
             return (exit_layer,)
         if config.train.exit_supervision == "all":
@@ -135,7 +143,9 @@ class Policy(nn.Module):
         return (config.layers_run - 1,)
 
     def trainable_layers(self) -> tuple[int, ...]:
-        """Layers that random supervision may draw (rulings 13): step heads the exits and the probe, others all."""
+        """Layers that random supervision may draw (rulings 13): step heads the exits and the probe,
+        others all.
+        """
         config = self.config
         probe = () if config.probe is None else (config.probe,)
         eligible = (*probe, *config.exit_layers)
@@ -143,7 +153,9 @@ class Policy(nn.Module):
         return tuple(range(config.layers_run)) if every else eligible
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by learning rate: the backbone's own, and everything that is trained from scratch."""
+        """Trainable parameters by learning rate: the backbone's own, and everything that is trained
+        from scratch.
+        """
         backbone = [p for p in self.backbone.parameters() if p.requires_grad]
         known = {id(p) for p in self.backbone.parameters()}
         head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
@@ -186,7 +198,8 @@ class Policy(nn.Module):
         config = self.config
         if actions.shape[1:] != (config.chunk, config.action_dim):
             raise ValueError(
-                f"actions have shape {tuple(actions.shape)}; expected (B, {config.chunk}, {config.action_dim}): "
+                f"actions have shape {tuple(actions.shape)}; expected (B, {config.chunk}, "
+                f"{config.action_dim}): "
                 "set chunk and action_dim to the dataset's, or load windows of this policy's length"
             )
         extra = (config.pad_dim or config.action_dim) - config.action_dim
@@ -210,17 +223,25 @@ def _belief(config: PolicyConfig, width: int) -> BeliefEncoder | None:
     if config.belief.mode == "none" or constant:
         return None
     return BeliefEncoder(
-        config.action_dim, config.state_dim, width, config.belief.dim, len(config.head.gated),
+        config.action_dim,
+        config.state_dim,
+        width,
+        config.belief.dim,
+        len(config.head.gated),
         carry=config.belief.mode == "carry",
-    )  # fmt: skip
+    )
 
 
 def _to(belief: Belief, like: Tensor) -> Belief:
     move: Callable[[Tensor], Tensor] = lambda t: t.to(like.device)  # noqa: E731
     return replace(
-        belief, h=move(belief.h), started=move(belief.started), actions=move(belief.actions),
-        valid=move(belief.valid), fresh=move(belief.fresh),
-    )  # fmt: skip
+        belief,
+        h=move(belief.h),
+        started=move(belief.started),
+        actions=move(belief.actions),
+        valid=move(belief.valid),
+        fresh=move(belief.fresh),
+    )
 
 
 __all__ = ["Policy", "Tap"]

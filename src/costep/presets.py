@@ -1,7 +1,7 @@
 """The papers' policies as configurations, each at three sizes of the same classes.
 
-``full`` is the paper's model, ``small`` trains from scratch on one GPU, ``tiny`` learns on two CPU cores.  A preset is
-a function of nothing but its size; ``replace`` gives every ablation.
+``full`` is the paper's model, ``small`` trains from scratch on one GPU, ``tiny`` learns on two CPU
+cores.  A preset is a function of nothing but its size; ``replace`` gives every ablation.
 """
 
 from __future__ import annotations
@@ -27,43 +27,102 @@ from costep.config import (
 Size = Literal["tiny", "small", "full"]
 
 TINY = BackboneSizes(
-    width=128, layers=6, heads=4, kv_heads=2, ffn=256, rope_theta=1e4, vocabulary=512, text_tokens=20,
-    pixels=96, patch=16, vision_width=128, vision_layers=3, vision_heads=4,
-)  # fmt: skip
+    width=128,
+    layers=6,
+    heads=4,
+    kv_heads=2,
+    ffn=256,
+    rope_theta=1e4,
+    vocabulary=512,
+    text_tokens=20,
+    pixels=96,
+    patch=16,
+    vision_width=128,
+    vision_layers=3,
+    vision_heads=4,
+)
 SMALL = BackboneSizes(
-    width=384, layers=12, heads=6, kv_heads=2, ffn=1024, rope_theta=1e4, vocabulary=512, text_tokens=24,
-    pixels=128, patch=16, vision_width=256, vision_layers=6, vision_heads=4,
-)  # fmt: skip
+    width=384,
+    layers=12,
+    heads=6,
+    kv_heads=2,
+    ffn=1024,
+    rope_theta=1e4,
+    vocabulary=512,
+    text_tokens=24,
+    pixels=128,
+    patch=16,
+    vision_width=256,
+    vision_layers=6,
+    vision_heads=4,
+)
 QWEN3_VL_2B = BackboneSizes(
-    width=2048, layers=28, heads=16, kv_heads=8, ffn=6144, rope_theta=5e6, vocabulary=151_936, text_tokens=64,
-    pixels=256, patch=16, vision_width=1024, vision_layers=24, vision_heads=16,
-)  # fmt: skip
+    width=2048,
+    layers=28,
+    heads=16,
+    kv_heads=8,
+    ffn=6144,
+    rope_theta=5e6,
+    vocabulary=151_936,
+    text_tokens=64,
+    pixels=256,
+    patch=16,
+    vision_width=1024,
+    vision_layers=24,
+    vision_heads=16,
+)
 PRISMATIC_05B = BackboneSizes()  # Qwen2.5-0.5B with DINOv2-L and SigLIP so400m
 MOLMO_7B = BackboneSizes(
-    width=3584, layers=28, heads=28, kv_heads=4, ffn=18_944, rope_theta=1e6, vocabulary=152_192, text_tokens=64,
-    pixels=336, patch=14, vision_width=1024, vision_layers=23, vision_heads=16,
-)  # fmt: skip
+    width=3584,
+    layers=28,
+    heads=28,
+    kv_heads=4,
+    ffn=18_944,
+    rope_theta=1e6,
+    vocabulary=152_192,
+    text_tokens=64,
+    pixels=336,
+    patch=14,
+    vision_width=1024,
+    vision_layers=23,
+    vision_heads=16,
+)
 
 
 def s2vla(size: Size = "full") -> PolicyConfig:
-    """S2-VLA: Qwen3-VL-2B, 24 SSGAA layers, one belief-gated layer in the middle (arXiv 2606.27872)."""
+    """S2-VLA: Qwen3-VL-2B, 24 SSGAA layers, one belief-gated layer in the middle (arXiv
+    2606.27872).
+    """
     sizes, depth = _sizes(size, QWEN3_VL_2B), _step_depth(size)
     head = Head(
-        fusion="sum", ffn_skip="inner", depth=depth, proprio_token=False,
-        vision_layer=4 if size == "full" else max(1, depth // 6), gate=BeliefGate(layers=(depth // 2,)),
+        fusion="sum",
+        ffn_skip="inner",
+        depth=depth,
+        proprio_token=False,
+        vision_layer=4 if size == "full" else max(1, depth // 6),
+        gate=BeliefGate(layers=(depth // 2,)),
         **_head_width(size, 2048),
-    )  # fmt: skip
+    )
     return PolicyConfig(
-        preset="s2vla", size=size, head=head,
-        backbone=Backbone(kind=_kind(size, "qwen3_vl"), sizes=sizes, image_tokens=_full(size, 64), **_queries(size)),
+        preset="s2vla",
+        size=size,
+        head=head,
+        backbone=Backbone(
+            kind=_kind(size, "qwen3_vl"),
+            sizes=sizes,
+            image_tokens=_full(size, 64),
+            **_queries(size),
+        ),
         belief=BeliefConfig(mode="window", dim=_belief_dim(size)),
         decoder=Decoder(loss="mse", reduction="step_sum"),
         train=_train(size, "all", 2e-5, 1e-4, warmup=5000),
-    )  # fmt: skip
+    )
 
 
 def focusvla(size: Size = "full") -> PolicyConfig:
-    """FocusVLA: cascaded attention, half of the patches, a gate per channel, raw values (arXiv 2603.28740)."""
+    """FocusVLA: cascaded attention, half of the patches, a gate per channel, raw values (arXiv
+    2603.28740).
+    """
     focus = Focus(top_k_frac=0.5, gate="element", values="ds")
     head = Head(depth=_step_depth(size), focus=focus, **_head_width(size, 896))
     return PolicyConfig(
@@ -79,9 +138,13 @@ def focusvla(size: Size = "full") -> PolicyConfig:
 def vla_adapter(size: Size = "full") -> PolicyConfig:
     """VLA-Adapter-Pro: one joint softmax, a scalar gate on the vision logits (baselines)."""
     head = Head(
-        attention="mixed", fusion="joint", ffn_skip="inner", depth=_step_depth(size),
-        focus=Focus(gate="scalar_logit"), **_head_width(size, 896),
-    )  # fmt: skip
+        attention="mixed",
+        fusion="joint",
+        ffn_skip="inner",
+        depth=_step_depth(size),
+        focus=Focus(gate="scalar_logit"),
+        **_head_width(size, 896),
+    )
     return PolicyConfig(
         preset="vla_adapter",
         size=size,
@@ -95,34 +158,51 @@ def oft(size: Size = "full") -> PolicyConfig:
     """OpenVLA-OFT: parallel action queries, an MLP on the last layer's states (baselines)."""
     backbone = replace(_prismatic(size), queries="per_slot", n_queries=8 * 7)
     return PolicyConfig(
-        preset="oft", size=size, backbone=backbone, head=Head(kind="queries", depth=0),
-        decoder=Decoder(readout="mlp"), train=_train(size, "last", 2e-4, 2e-4),
-    )  # fmt: skip
+        preset="oft",
+        size=size,
+        backbone=backbone,
+        head=Head(kind="queries", depth=0),
+        decoder=Decoder(readout="mlp"),
+        train=_train(size, "last", 2e-4, 2e-4),
+    )
 
 
 def a1_mlp(size: Size = "full") -> PolicyConfig:
-    """A1 with the MLP head: bidirectional Molmo-7B, H x A action queries, exits at quarter points."""
+    """A1 with the MLP head: bidirectional Molmo-7B, H x A queries, exits at quarter points."""
     backbone = Backbone(
-        kind=_kind(size, "molmo"), sizes=_sizes(size, MOLMO_7B), queries="per_slot", n_queries=8 * 7,
+        kind=_kind(size, "molmo"),
+        sizes=_sizes(size, MOLMO_7B),
+        queries="per_slot",
+        n_queries=8 * 7,
         attention="bidirectional",
-    )  # fmt: skip
+    )
     return PolicyConfig(
-        preset="a1_mlp", size=size, backbone=backbone, head=Head(kind="queries", depth=0),
-        decoder=Decoder(readout="mlp"), exits=Exits(metric="cosine", norm="final"),
+        preset="a1_mlp",
+        size=size,
+        backbone=backbone,
+        head=Head(kind="queries", depth=0),
+        decoder=Decoder(readout="mlp"),
+        exits=Exits(metric="cosine", norm="final"),
         train=_a1_train(size),
-    )  # fmt: skip
+    )
 
 
 def a1_flow(size: Size = "full") -> PolicyConfig:
-    """A1 with the flow-matching expert: cached keys and values of Molmo-7B, truncated flow at exits."""
+    """A1 with the flow-matching expert: cached keys and values of Molmo-7B, truncated flow at
+    exits.
+    """
     sizes = _sizes(size, MOLMO_7B)
     flow = Flow() if size == "full" else Flow(width=sizes.width, ffn=2 * sizes.width)
     return PolicyConfig(
-        preset="a1_flow", size=size, chunk=10 if size == "full" else 8,
+        preset="a1_flow",
+        size=size,
+        chunk=10 if size == "full" else 8,
         backbone=Backbone(kind=_kind(size, "molmo"), sizes=sizes, queries="none", n_queries=0),
-        head=Head(kind="expert", depth=sizes.layers), decoder=Decoder(kind="flow", flow=flow),
-        exits=Exits(metric="cosine"), train=_a1_train(size),
-    )  # fmt: skip
+        head=Head(kind="expert", depth=sizes.layers),
+        decoder=Decoder(kind="flow", flow=flow),
+        exits=Exits(metric="cosine"),
+        train=_a1_train(size),
+    )
 
 
 def composed(size: Size = "full") -> PolicyConfig:
@@ -183,9 +263,11 @@ def _full(size: Size, value: int) -> int | None:
 
 def _prismatic(size: Size) -> Backbone:
     return Backbone(
-        kind=_kind(size, "prismatic"), sizes=_sizes(size, PRISMATIC_05B), train="lora" if size == "full" else "full",
+        kind=_kind(size, "prismatic"),
+        sizes=_sizes(size, PRISMATIC_05B),
+        train="lora" if size == "full" else "full",
         **_queries(size),
-    )  # fmt: skip
+    )
 
 
 def _train(

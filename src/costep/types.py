@@ -1,4 +1,5 @@
-"""The nouns that every level shares: small frozen dataclasses, no behaviour beyond their own fields.
+"""The nouns that every level shares: small frozen dataclasses, no behaviour beyond their own
+fields.
 
 Shapes: B batch, T chunk length, A action dims, S state dims, K history rows, V vision tokens,
 Q query tokens, N sequence length, D backbone width.
@@ -38,9 +39,10 @@ class Layout:
     """Where things lie in the backbone's sequence, and what does not change from layer to layer.
 
     vision, queries: slices of the sequence.  camera: (V,) camera index of each vision token.
-    vision_valid: (B, V) bool, False for an absent camera.  key_valid: (B, N) bool.  length: (B,) number
-    of valid positions.  raw_vision: (B, V, R) encoder features before the projector (FocusVLA's C_0).
-    projected_vision: (B, V, D) the projector's output.  extra_vision: (B, V, E) of a second encoder.
+    vision_valid: (B, V) bool, False for an absent camera.  key_valid: (B, N) bool.  length: (B,)
+    number of valid positions.  raw_vision: (B, V, R) encoder features before the projector
+    (FocusVLA's C_0). projected_vision: (B, V, D) the projector's output.  extra_vision: (B, V, E)
+    of a second encoder.
     """
 
     vision: slice
@@ -58,8 +60,9 @@ class Layout:
 class Tap:
     """What a head may read after one backbone layer.
 
-    layer: 0-based.  hidden: (B, N, D) the raw residual stream, never normalised, whatever the depth.
-    kv: post-rotary keys and values, each (B, kv_heads, N, head_dim).  final_norm: the backbone's last norm.
+    layer: 0-based.  hidden: (B, N, D) the raw residual stream, never normalised, whatever the
+    depth. kv: post-rotary keys and values, each (B, kv_heads, N, head_dim).  final_norm: the
+    backbone's last norm.
     """
 
     layer: int
@@ -93,11 +96,12 @@ class BackboneInfo:
 
 @dataclass(frozen=True)
 class Belief:
-    """The recurrent state of a rollout (S2-VLA, eq. 2), one row per environment; explicit in, explicit out.
+    """The recurrent state of a rollout (S2-VLA, eq. 2), one row per environment; explicit in,
+    explicit out.
 
     h: (B, dim) carried hidden state.  started: (B,) bool, False until a first query has set ``h``.
-    actions: (B, K, A) executed actions, oldest first, normalised, gripper as -1/+1.  valid: (B, K) bool.
-    fresh: (B,) how many rows were executed since the last query.  instruction: B sentences.
+    actions: (B, K, A) executed actions, oldest first, normalised, gripper as -1/+1.  valid: (B, K)
+    bool. fresh: (B,) how many rows were executed since the last query.  instruction: B sentences.
     """
 
     h: Tensor
@@ -121,7 +125,9 @@ class Belief:
         )
 
     def reset(self, rows: Tensor) -> Belief:
-        """Forget everything about ``rows`` ((B,) bool); the other rows keep their values bit for bit."""
+        """Forget everything about ``rows`` ((B,) bool); the other rows keep their values bit for
+        bit.
+        """
         keep = ~rows.to(self.h.device)
         return replace(
             self,
@@ -161,7 +167,9 @@ class ActionChunk:
 
 @dataclass(frozen=True)
 class ExitReading:
-    """One action read at one layer: discrepancy (B,) against the previous reading, NaN when there was none."""
+    """One action read at one layer: discrepancy (B,) against the previous reading, NaN when there
+    was none.
+    """
 
     layer: int
     discrepancy: Tensor
@@ -172,9 +180,10 @@ class ExitReading:
 class Trace:
     """What happened inside one query; feeds reports, pictures, server diagnostics and calibration.
 
-    layers_run: backbone layers executed for the batch.  exit_layer: (B,) 0-based layer whose action each row
-    took.  gates: head layer (1-based) -> (B, 3) weights of vision, intent, action.  kept: head layer ->
-    (B, V) how often each patch was among the top K, over heads and action queries.  belief_norm: (B,).
+    layers_run: backbone layers executed for the batch.  exit_layer: (B,) 0-based layer whose action
+    each row took.  gates: head layer (1-based) -> (B, 3) weights of vision, intent, action.  kept:
+    head layer -> (B, V) how often each patch was among the top K, over heads and action queries.
+    belief_norm: (B,).
     """
 
     layers_run: int
@@ -201,10 +210,11 @@ class Stats:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """The meaning of an action vector: names, units, frame, what is relative, and where the gripper is.
+    """The meaning of an action vector: names, units, frame, what is relative, and where the gripper
+    is.
 
-    gripper: index of the gripper dimension or None.  gripper_open, gripper_closed: its values in the dataset and
-    the environment; inside the library the gripper is 1 = open, 0 = closed.
+    gripper: index of the gripper dimension or None.  gripper_open, gripper_closed: its values in
+    the dataset and the environment; inside the library the gripper is 1 = open, 0 = closed.
     """
 
     names: tuple[str, ...]
@@ -225,7 +235,7 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One camera: its size in pixels and what has been done to its frames before they are stored."""
+    """One camera: its size in pixels and what was done to its frames before storing."""
 
     name: str
     height: int

@@ -7,7 +7,7 @@ from costep.config import PolicyConfig
 
 
 def build(config: PolicyConfig) -> Backbone:
-    """The backbone that ``config.backbone.kind`` names, with random weights; nothing is downloaded."""
+    """The backbone that ``config.backbone.kind`` names, with random weights, no downloads."""
     match config.backbone.kind:
         case "tiny":
             from costep.backbones.tiny import TinyBackbone

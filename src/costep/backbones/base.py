@@ -1,7 +1,7 @@
 """The backbone protocol: prepare a query once, then hand out one tap per transformer layer.
 
-A backbone knows nothing of actions; a head knows taps, never a backbone class.  ``layers`` is a generator, so whoever
-stops asking stops the computation: early exit is a ``break``.
+A backbone knows nothing of actions; a head knows taps, never a backbone class.  ``layers`` is a
+generator, so whoever stops asking stops the computation: early exit is a ``break``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from costep.types import BackboneInfo, Layout, Observation, Tap
 
 @dataclass(frozen=True)
 class Inputs:
-    """One prepared query.  embeds: (B, N, D).  allowed: (B, 1, N, N) bool.  angle: (B, N, head_dim / 2) rotary."""
+    """One prepared query.  embeds: (B, N, D).  allowed: (B, 1, N, N) bool.  angle: (B, N, head_dim
+    / 2) rotary.
+    """
 
     embeds: Tensor
     allowed: Tensor
@@ -31,7 +33,9 @@ class Backbone(ABC, nn.Module):
 
     @abstractmethod
     def prepare(self, observation: Observation, extra: Tensor | None = None) -> Inputs:
-        """Encode images and words once.  extra: (B, P, D) further tokens, placed before the queries."""
+        """Encode images and words once.  extra: (B, P, D) further tokens, placed before the
+        queries.
+        """
 
     @abstractmethod
     def layers(self, inputs: Inputs) -> Iterator[Tap]:

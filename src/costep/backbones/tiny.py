@@ -1,9 +1,11 @@
-"""A vision-language backbone small enough to learn on two CPU cores, of the same family as the large ones.
+"""A vision-language backbone small enough to learn on two CPU cores, of the same family as the
+large ones.
 
-A ViT with a convolutional stem encodes each camera; a causal decoder (RoPE, grouped queries, SwiGLU, RMSNorm) reads
-[instruction | patches of every camera | extra tokens | learnable queries].  The raw-vision tap is the ViT's
-second-to-last block, as in Prismatic.  The instruction comes first, unlike in the large backbones: causal patches then
-know what is asked for, which a model without pre-training needs.
+A ViT with a convolutional stem encodes each camera; a causal decoder (RoPE, grouped queries,
+SwiGLU, RMSNorm) reads [instruction | patches of every camera | extra tokens | learnable queries].
+The raw-vision tap is the ViT's second-to-last block, as in Prismatic.  The instruction comes first,
+unlike in the large backbones: causal patches then know what is asked for, which a model without
+pre-training needs.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class TinyBackbone(Backbone):
         self.queries = nn.Parameter(torch.randn(self._query_rows(config), sizes.width) * 0.02)
         self.info = BackboneInfo(
             layers=sizes.layers, width=sizes.width, kv_heads=sizes.kv_heads,
-            head_dim=sizes.width // sizes.heads, rope_theta=sizes.rope_theta, raw_width=sizes.vision_width,
+            head_dim=sizes.width // sizes.heads, rope_theta=sizes.rope_theta,
+            raw_width=sizes.vision_width,
             vision_tokens=len(self.cameras) * grid * grid, grid=(grid, grid),
         )  # fmt: skip
         self.chunk = config.chunk
@@ -125,13 +128,16 @@ class TinyBackbone(Backbone):
     def _camera(self, observation: Observation, name: str) -> Tensor:
         if name not in observation.images:
             raise KeyError(
-                f"camera {name!r} is missing: the policy was built for {list(self.cameras)}, the observation has "
-                f"{list(observation.images)}. Rename the cameras, or train with cameras={tuple(observation.images)}"
+                f"camera {name!r} is missing: the policy was built for {list(self.cameras)}, "
+                "the observation has "
+                f"{list(observation.images)}. Rename the cameras, or train with "
+                f"cameras={tuple(observation.images)}"
             )
         image, side = observation.images[name], self.config.sizes.pixels
         if image.dtype != torch.uint8 or image.shape[1:] != (3, side, side):
             raise ValueError(
-                f"camera {name!r}: expected uint8 (B, 3, {side}, {side}), got {image.dtype} {tuple(image.shape)}; "
+                f"camera {name!r}: expected uint8 (B, 3, {side}, {side}), got {image.dtype} "
+                f"{tuple(image.shape)}; "
                 "resize the frames before the policy (the frame cache and Agent do)"
             )
         return image
@@ -181,7 +187,9 @@ class DecoderLayer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Convolutional stem to a grid of patches, then pre-norm blocks; returns (second-to-last block, last block)."""
+    """Convolutional stem to a grid of patches, then pre-norm blocks; returns (second-to-last block,
+    last block).
+    """
 
     def __init__(self, sizes: BackboneSizes) -> None:
         super().__init__()
@@ -230,8 +238,9 @@ def _keep_scale(layers: nn.Sequential) -> None:
 
 
 def _conv_stem(patch: int, width: int) -> nn.Sequential:
-    """Stride-2 convolutions down to one vector per patch; early convolutions learn position far faster than a
-    single patch projection does."""
+    """Stride-2 convolutions down to one vector per patch; early convolutions learn position far
+    faster than a single patch projection does.
+    """
     steps = patch.bit_length() - 1
     if 2**steps != patch or steps < 2:
         raise ValueError(

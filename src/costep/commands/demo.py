@@ -140,7 +140,8 @@ def sentence(summary: dict[str, Any]) -> str:
     low, high = summary["interval"]
     return (
         f"success {summary['success']:.0%} [{low:.0%}, {high:.0%}]; with early exit "
-        f"{summary['success_with_exits']:.0%} at {summary['layers_saved']:.0%} fewer layers; before "
+        f"{summary['success_with_exits']:.0%} at {summary['layers_saved']:.0%} fewer layers; "
+        "before "
         f"training {summary['before_training_success']:.0%}, random "
         f"{summary['random_success']:.0%} (n = {summary['episodes']} each); "
         f"{summary['seconds'] / 60:.1f} minutes"

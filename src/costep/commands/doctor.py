@@ -48,7 +48,8 @@ def _compute() -> str:
     from costep.train.precision import resolve
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return f"{device}, {torch.get_num_threads()} threads, training precision {resolve('auto', torch.device(device))}"
+    precision = resolve("auto", torch.device(device))
+    return f"{device}, {torch.get_num_threads()} threads, training precision {precision}"
 
 
 def _rendering() -> str:

@@ -150,7 +150,7 @@ def starting_policy(arguments: argparse.Namespace, contract):
 
 
 def overridden(config, settings: list[str]):
-    """``config`` with FIELD=VALUE settings applied; values are JSON where they parse, else words."""
+    """``config`` with FIELD=VALUE settings applied: JSON where it parses, else words."""
     import json
 
     from costep.config import PolicyConfig

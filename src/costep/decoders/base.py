@@ -1,7 +1,7 @@
 """The decoder protocol: read a chunk at a layer, or the loss there.
 
-Decoders see a head's features and never observations.  Read-outs may be shared by all exits or belong to one
-(``exits.readout``); that choice is the same for every decoder, so it lives here.
+Decoders see a head's features and never observations.  Read-outs may be shared by all exits or
+belong to one (``exits.readout``); that choice is the same for every decoder, so it lives here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from costep.nn.mlp import ResidualReadout
 
 @dataclass(frozen=True)
 class Noise:
-    """The Gaussian start of a flow, drawn once per query (B, T, A), and the generator for modes that want more."""
+    """The Gaussian start of a flow, drawn once per query (B, T, A), and the generator for modes
+    that want more.
+    """
 
     first: Tensor
     generator: torch.Generator | None = None
@@ -52,7 +54,9 @@ class Decoder(ABC, nn.Module):
     def loss(
         self, head: Head, state: HeadState, layer: int, actions: Tensor, valid: Tensor, generator
     ) -> Tensor:
-        """The loss of the chunk at ``layer``: actions (B, T, A), valid (B, T) bool -> per-sample (B,)."""
+        """The loss of the chunk at ``layer``: actions (B, T, A), valid (B, T) bool -> per-sample
+        (B,).
+        """
 
 
 class Readouts(nn.Module):
@@ -85,6 +89,7 @@ class Readouts(nn.Module):
             return table["shared"]
         if str(layer) not in table:
             raise KeyError(
-                f"layer {layer} has no read-out of its own; exits.readout={self.mode!r} covers {list(table)}"
+                f"layer {layer} has no read-out of its own; exits.readout={self.mode!r} covers "
+                f"{list(table)}"
             )
         return table[str(layer)]

@@ -3,8 +3,8 @@
     training   x_t = t eps + (1 - t) A,  target u = eps - A,  t = 0.001 + 0.999 b,  b ~ Beta(1.5, 1)
     sampling   x <- eps, t <- 1, N times { x <- x - v(x, t) / N;  t <- t - 1 / N }
 
-The papers' tau is 1 - t and their field is -u.  Keys and values of the backbone are cached by the head, so a step costs
-the head alone.
+The papers' tau is 1 - t and their field is -u.  Keys and values of the backbone are cached by the
+head, so a step costs the head alone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def interpolate(actions: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def sample_time(batch: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """t (B,) = 0.001 + 0.999 b, b ~ Beta(1.5, 1) by inversion (u^(2/3)), fp32; noisier times are favoured."""
+    """t (B,) = 0.001 + 0.999 b, b ~ Beta(1.5, 1) by inversion (u^(2/3)), fp32; noisier times are
+    favoured.
+    """
     device = generator.device if generator is not None else like.device
     u = torch.rand(batch, generator=generator, device=device)
     return (0.001 + 0.999 * u ** (2 / 3)).to(like.device)

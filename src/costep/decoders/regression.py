@@ -1,7 +1,9 @@
-"""Parallel decoding of the whole chunk (S2-VLA eq. 9; A1 eq. 4): A^ = LN(x) W + b, or the residual MLP.
+"""Parallel decoding of the whole chunk (S2-VLA eq. 9; A1 eq. 4): A^ = LN(x) W + b, or the residual
+MLP.
 
-Losses: l1, mse, smooth_l1.  ``mean`` averages over valid elements; ``step_sum`` sums the action dimensions and averages
-over valid steps, S2's eq. 10 (7 times the element mean, which matters for clipping).
+Losses: l1, mse, smooth_l1.  ``mean`` averages over valid elements; ``step_sum`` sums the action
+dimensions and averages over valid steps, S2's eq. 10 (7 times the element mean, which matters for
+clipping).
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ class RegressionDecoder(Decoder):
 
 
 def masked_mean(per_step: Tensor, valid: Tensor) -> Tensor:
-    """(B, T) -> (B,): sums over valid steps, scaled so that the batch mean is the mean over all valid steps."""
+    """(B, T) -> (B,): sums over valid steps, scaled so that the batch mean is the mean over all
+    valid steps.
+    """
     weight = valid.to(per_step.dtype)
     return (per_step * weight).sum(1) * (len(weight) / weight.sum().clamp(min=1))

@@ -1,9 +1,10 @@
 """A1's truncated flow (eq. 10): where the few Euler steps of an exit start.
 
-    none          fresh noise at every exit, t = 1: discrepancies contain sampling variance (the paper's "2" rows)
-    reference     the previous exit's chunk, placed at t = 1 without noise (the paper's "2*" rows; off-distribution)
-    common_noise  the same noise at every exit, t = 1: a deterministic comparison, on-distribution, at no cost
-    renoise       t0 eps + (1 - t0) A_prev at t = t0, on-distribution
+    none          fresh noise at every exit, t = 1: discrepancies contain sampling variance (the
+    paper's "2" rows) reference     the previous exit's chunk, placed at t = 1 without noise (the
+    paper's "2*" rows; off-distribution) common_noise  the same noise at every exit, t = 1: a
+    deterministic comparison, on-distribution, at no cost renoise       t0 eps + (1 - t0) A_prev at
+    t = t0, on-distribution
 
 Time in code: t = 1 is noise.
 """

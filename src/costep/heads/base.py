@@ -1,8 +1,9 @@
 """The head protocol: start, one step per tap, and what a decoder reads.
 
-The state is explicit and immutable, so a query can be stopped, forked or replayed at any layer.  With a regression
-decoder the latent ``x`` is carried from layer to layer.  With a flow decoder it depends on the noisy actions, so a step
-only keeps the layer's ``context`` (projected keys and values) and ``rerun`` climbs the kept layers once per flow step.
+The state is explicit and immutable, so a query can be stopped, forked or replayed at any layer.
+With a regression decoder the latent ``x`` is carried from layer to layer.  With a flow decoder it
+depends on the noisy actions, so a step only keeps the layer's ``context`` (projected keys and
+values) and ``rerun`` climbs the kept layers once per flow step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from costep.types import Layout, Observation, Tap
 
 @dataclass(frozen=True)
 class HeadState:
-    """x: (B, T, D) or None.  contexts: one per head layer done.  waiting: taps before the vision layer.
+    """x: (B, T, D) or None.  contexts: one per head layer done.  waiting: taps before the vision
+    layer.
 
     shared: what is projected once per query.  gates, kept: see :class:`costep.types.Trace`.
     """

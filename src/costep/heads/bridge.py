@@ -1,5 +1,6 @@
-"""VLA-Adapter's mixed attention: one softmax over the action sequence, intent tokens and vision together (eq. 1 of
-FocusVLA).  Because the three share one mass, action queries can crowd vision out: the shortcut FocusVLA argues with.
+"""VLA-Adapter's mixed attention: one softmax over the action sequence, intent tokens and vision
+together (eq. 1 of FocusVLA).  Because the three share one mass, action queries can crowd vision
+out: the shortcut FocusVLA argues with.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from costep.nn.attention import mix, scores, softmax
 def bridge(
     streams: Streams, branch: VisionBranch, x: Tensor, context: Context
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """x (B, T, D) -> contributions of (action, intent, vision), each (B, T, D), and the patches kept."""
+    """x (B, T, D) -> contributions of (action, intent, vision), each (B, T, D), and the patches
+    kept.
+    """
     q = streams.query(x)
     blocks = [scores(q.action, q.own[0]), scores(q.intent, context.intent[0])]
     allowed = [torch.ones_like(b, dtype=torch.bool) for b in blocks]

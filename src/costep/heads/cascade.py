@@ -1,9 +1,11 @@
-"""FocusVLA's Modality Cascaded Attention: a softmax per modality (eq. 6), so vision keeps a mass of its own.
+"""FocusVLA's Modality Cascaded Attention: a softmax per modality (eq. 6), so vision keeps a mass of
+its own.
 
     H_A = Attn(A, A),   H_AQ = Attn(A, C^AQ),   H_V = Attn(A, C^V)
 
-``parallel``, the equations: all three read the same latent.  ``sequential``, the word "cascaded" taken literally: each
-branch reads the latent as the previous one updated it, the vision gate included.
+``parallel``, the equations: all three read the same latent.  ``sequential``, the word "cascaded"
+taken literally: each branch reads the latent as the previous one updated it, the vision gate
+included.
 """
 
 from __future__ import annotations

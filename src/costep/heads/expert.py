@@ -1,9 +1,11 @@
-"""A1's flow expert: a small decoder whose layer i attends to the backbone's keys and values of layer i (a1 section 4).
+"""A1's flow expert: a small decoder whose layer i attends to the backbone's keys and values of
+layer i (a1 section 4).
 
-The suffix is [state | belief | T noisy actions].  Under the block mask the state token sees the prefix and itself,
-actions see everything.  Keys and values of the backbone enter without projection, so head widths must agree, or
-``flow.kv_proj`` adds a Linear per layer.  At a shallower exit the first layers run on the first taps, and the same final
-norm and read-out serve every depth.  The belief token is our composition: zero-initialised, so it starts silent.
+The suffix is [state | belief | T noisy actions].  Under the block mask the state token sees the
+prefix and itself, actions see everything.  Keys and values of the backbone enter without
+projection, so head widths must agree, or ``flow.kv_proj`` adds a Linear per layer.  At a shallower
+exit the first layers run on the first taps, and the same final norm and read-out serve every depth.
+The belief token is our composition: zero-initialised, so it starts silent.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class FlowExpert(Head):
         return self.norm(x[:, -self.chunk :])
 
     def _geometry(self, layout: Layout, n: int) -> tuple[Tensor, Tensor]:
-        """Who sees whom, (B, 1, n, N + n) bool, and rotary angles of the suffix, from the valid length on."""
+        """Who sees whom, (B, 1, n, N + n) bool, and rotary angles of the suffix, from the valid
+        length on.
+        """
         device = layout.key_valid.device
         within = torch.ones(n, n, dtype=torch.bool, device=device).tril()
         if self.flow.suffix_mask == "block":
@@ -87,7 +91,8 @@ class ExpertLayer(nn.Module):
         self.heads, self.kv_heads = config.head.heads, info.kv_heads
         if self.heads % self.kv_heads:
             raise ValueError(
-                f"head.heads={self.heads} must be a multiple of the backbone's {self.kv_heads} key/value heads"
+                f"head.heads={self.heads} must be a multiple of the backbone's {self.kv_heads} "
+                "key/value heads"
             )
         self.norm_attention = RMSNorm(flow.width)
         self.qkv = nn.Linear(flow.width, (self.heads + 2 * self.kv_heads) * d)

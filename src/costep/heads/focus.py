@@ -2,9 +2,10 @@
 
     W_V = Softmax(TopK(sigma_q(A_t) sigma_k(C_t^V)^T))
 
-``head_query`` ranks per head and action query, the literal equation.  ``shared`` ranks one aggregate for the whole query
-(mean softmax probability or mean logit), so that dropped patches can really be left out (``gather``).  Ranking uses
-ungated logits; exactly K are kept, in index order on ties; patches of absent cameras are never candidates.
+``head_query`` ranks per head and action query, the literal equation.  ``shared`` ranks one
+aggregate for the whole query (mean softmax probability or mean logit), so that dropped patches can
+really be left out (``gather``).  Ranking uses ungated logits; exactly K are kept, in index order on
+ties; patches of absent cameras are never candidates.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from costep.config import Focus
 
 
 def select(focus: Focus, s_BHTV: Tensor, valid_BV: Tensor, camera_V: Tensor) -> Tensor | None:
-    """Which patches each (head, query) may attend: bool, broadcastable to (B, H, T, V); None when all are kept."""
+    """Which patches each (head, query) may attend: bool, broadcastable to (B, H, T, V); None when
+    all are kept.
+    """
     count = focus.count(s_BHTV.shape[-1])
     if count is None or count >= s_BHTV.shape[-1]:
         return None
@@ -39,7 +42,9 @@ def aggregate(focus: Focus, s: Tensor, valid_BV: Tensor) -> Tensor:
 
 
 def gather(kept_B11V: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Drop the columns that no query keeps: scores (B, H, T, K), values (B, H, K, d) and their validity (B, 1, 1, K)."""
+    """Drop the columns that no query keeps: scores (B, H, T, K), values (B, H, K, d) and their
+    validity (B, 1, 1, K).
+    """
     count = int(kept_B11V.sum(-1).max())
     index = kept_B11V.float().topk(count, -1).indices  # (B, 1, 1, K)
     s = s.gather(-1, index.expand(*s.shape[:-1], -1))

@@ -1,7 +1,9 @@
-"""Heads of depth 0: the backbone's own query tokens are the latent (OpenVLA-OFT; A1-MLP, a1 section 3).
+"""Heads of depth 0: the backbone's own query tokens are the latent (OpenVLA-OFT; A1-MLP, a1 section
+3).
 
-Nothing is carried.  At an exit the read-out takes the query states of that layer, (B, T A, D) seen as (B, T, A D),
-raw or through the backbone's final norm (``exits.norm``).  Proprioception is one token before the queries.
+Nothing is carried.  At an exit the read-out takes the query states of that layer, (B, T A, D) seen
+as (B, T, A D), raw or through the backbone's final norm (``exits.norm``).  Proprioception is one
+token before the queries.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""S2-VLA's State-Space Guided Adaptive Attention: the belief weighs the three branches of a layer (eq. 7 and 8).
+"""S2-VLA's State-Space Guided Adaptive Attention: the belief weighs the three branches of a layer
+(eq. 7 and 8).
 
     [g_vis, g_ite, g_act] = Softmax(MLP_g(b_t)),     H = g_vis O_vis + g_ite O_ite + g_act O_act
 
-Only the layers in ``head.gate.layers`` have a gate; elsewhere fusion is static.  Under ``concat`` fusion the blocks are
-scaled by 3 g, so that a uniform gate is FocusVLA exactly.  ``source=constant`` is the paper's "w/o State" row: a learned
-vector in place of the belief.
+Only the layers in ``head.gate.layers`` have a gate; elsewhere fusion is static.  Under ``concat``
+fusion the blocks are scaled by 3 g, so that a uniform gate is FocusVLA exactly.
+``source=constant`` is the paper's "w/o State" row: a learned vector in place of the belief.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class BranchWeights(nn.Module):
             self.logits = nn.Parameter(torch.zeros(3))
 
     def forward(self, belief: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """belief (B, dim) -> factors of (vis, ite, act), (B, 3) or (3,), None for ones; and the gate for the trace."""
+        """belief (B, dim) -> factors of (vis, ite, act), (B, 3) or (3,), None for ones; and the
+        gate for the trace.
+        """
         if self.gated:
             gate = self.gate(belief).float().softmax(-1)
             return gate * self.scale, gate

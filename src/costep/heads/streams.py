@@ -1,7 +1,8 @@
 """One head layer's three streams: the action sequence itself, the intent tokens, and vision.
 
-Keys and values of the conditions are projected from a tap once (``Context``) and can be attended any number of times,
-which is what makes flow steps and exits cheap.  Queries come from the latent, shared by the streams or one per branch.
+Keys and values of the conditions are projected from a tap once (``Context``) and can be attended
+any number of times, which is what makes flow steps and exits cheap.  Queries come from the latent,
+shared by the streams or one per branch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ THETA = 1e4  # base of the head's own rotary positions
 
 @dataclass(frozen=True)
 class Context:
-    """Projected conditions of one layer, each (B, H, N, d); vision is None when its branch is removed."""
+    """Projected conditions of one layer, each (B, H, N, d); vision is None when its branch is
+    removed.
+    """
 
     intent: tuple[Tensor, Tensor]
     vision: tuple[Tensor, Tensor] | None
@@ -60,7 +63,9 @@ class Streams(nn.Module):
         return Query(*(self.ask(x, n) for n in ("act", "ite", "vis")), own=self.own(x))
 
     def ask(self, x: Tensor, branch: str) -> Tensor:
-        """The query of one branch; rotated towards the action sequence only, unless rope is all or upstream."""
+        """The query of one branch; rotated towards the action sequence only, unless rope is all or
+        upstream.
+        """
         q = self._heads("q", branch, x)
         return self._turn(q, own=branch == "act")
 

@@ -1,12 +1,15 @@
 """The step head: a stack of layers that co-step with the backbone, each attending to one tap.
 
-VLA-Adapter, S2-VLA, FocusVLA and their compositions are this stack with different parts switched on: attention
-(``bridge`` or ``cascade``), the vision branch (``vision``, ``focus``), branch weights (``ssgaa``), fusion and skip.
+VLA-Adapter, S2-VLA, FocusVLA and their compositions are this stack with different parts switched
+on: attention (``bridge`` or ``cascade``), the vision branch (``vision``, ``focus``), branch weights
+(``ssgaa``), fusion and skip.
 
-    A_0 = ReLU(Linear(LN(0))) + chunk embedding,     A_{t+1} = FFN(fuse(branches(A_t, C_t)))  (+ A_t)
+    A_0 = ReLU(Linear(LN(0))) + chunk embedding,     A_{t+1} = FFN(fuse(branches(A_t, C_t)))  (+
+    A_t)
 
-With an integer ``vision_layer`` v every layer reads C_vis of backbone layer v, so taps before v wait and are caught up
-there.  ``fuse`` is one output projection of the sum, or Linear(3d -> d) of the concatenation.
+With an integer ``vision_layer`` v every layer reads C_vis of backbone layer v, so taps before v
+wait and are caught up there.  ``fuse`` is one output projection of the sum, or Linear(3d -> d) of
+the concatenation.
 """
 
 from __future__ import annotations
@@ -187,7 +190,9 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, context: Context, belief: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x (B, T, D) -> the next latent, the gate (B, 3) and the patches kept (both None where there are none)."""
+        """x (B, T, D) -> the next latent, the gate (B, 3) and the patches kept (both None where
+        there are none).
+        """
         action, intent, vision, kept = self.attend(self.streams, self.vision, x, context)
         factors, gate = (None, None) if self.joint else self.weights(belief)
         action, intent, vision = weigh(factors, action, intent, vision)

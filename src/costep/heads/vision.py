@@ -1,4 +1,5 @@
-"""The vision branch of a head layer: scores, focus (``focus.py``) and channel gate (eq. 10 and 11 of FocusVLA).
+"""The vision branch of a head layer: scores, focus (``focus.py``) and channel gate (eq. 10 and 11
+of FocusVLA).
 
 H_V = W_V sigma_v(values),   H'_V = H_V * sigma_g(A_t)
 """
@@ -21,7 +22,7 @@ class VisionBranch(nn.Module):
         self.gate = VisionGate(head.focus.gate, head.width, head.heads)
 
     def scores(self, q: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gated scores (B, H, T, V), which of them count, and the kept patches (None: all of them)."""
+        """Gated scores (B, H, T, V), which of them count, and the kept patches (None: all)."""
         s = scores(q, context.vision[0])
         kept = select(self.focus, s, context.valid, context.camera)
         allowed = context.valid[:, None, None] if kept is None else kept
@@ -30,7 +31,9 @@ class VisionBranch(nn.Module):
     def forward(
         self, q: Tensor, x: Tensor, context: Context
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The branch with a softmax of its own: H'_V (B, T, D), None without vision, and the patches kept."""
+        """The branch with a softmax of its own: H'_V (B, T, D), None without vision, and the
+        patches kept.
+        """
         if context.vision is None:
             return None, None
         s, allowed, kept = self.scores(q, context)

@@ -1,7 +1,9 @@
-"""Attention as three small functions, so that scores can be masked, shared and looked at between them.
+"""Attention as three small functions, so that scores can be masked, shared and looked at between
+them.
 
-Shapes: B batch, H heads, T queries, N keys, d head width, D = H d.  Heads attend from a handful of action tokens,
-so scores are materialised: they are tiny, and top-k, joint softmax and pictures all need them.
+Shapes: B batch, H heads, T queries, N keys, d head width, D = H d.  Heads attend from a handful of
+action tokens, so scores are materialised: they are tiny, and top-k, joint softmax and pictures all
+need them.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ def merge_heads(x_BHNd: Tensor) -> Tensor:
 
 
 def scores(q: Tensor, k: Tensor) -> Tensor:
-    """q k^T / sqrt(d) -> (B, H, T, N), in fp32 so that softmax and ranking do not depend on autocast."""
+    """q k^T / sqrt(d) -> (B, H, T, N), in fp32 so that softmax and ranking do not depend on
+    autocast.
+    """
     return (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
 
 
 def softmax(s: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """Softmax over the last axis with keys where ``allowed`` (broadcastable bool) is False taken out.
+    """Softmax over the last axis with keys where ``allowed`` (broadcastable bool) is False taken
+    out.
 
-    A row without any allowed key gives zeros, not NaN: a branch whose camera is absent says nothing.
+    A row without any allowed key gives zeros, not NaN: a branch whose camera is absent says
+    nothing.
     """
     if allowed is None:
         return s.softmax(-1)
@@ -42,10 +48,12 @@ def mix(p: Tensor, v: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """Grouped-query attention by plain matrix products: q (B, H, T, d), k and v (B, H_kv, N, d) -> (B, T, H d).
+    """Grouped-query attention by plain matrix products: q (B, H, T, d), k and v (B, H_kv, N, d) ->
+    (B, T, H d).
 
-    For the few hundred tokens of a small backbone this is several times faster on a CPU than the fused kernel, whose
-    backward pass is not made for them.  allowed: (B, 1, T, N) bool; every row must allow something.
+    For the few hundred tokens of a small backbone this is several times faster on a CPU than the
+    fused kernel, whose backward pass is not made for them.  allowed: (B, 1, T, N) bool; every row
+    must allow something.
     """
     groups = q.shape[1] // k.shape[1]
     if groups > 1:

@@ -1,7 +1,8 @@
-"""Gates on the vision branch of a head: FocusVLA's channel gate (eq. 11) and the variants it is compared with.
+"""Gates on the vision branch of a head: FocusVLA's channel gate (eq. 11) and the variants it is
+compared with.
 
-scalar_logit multiplies the vision *logits* by tanh(g) (VLA-Adapter); at g = 0 that is mean pooling, not silence.
-scalar_out, head and element multiply the vision *output*.
+scalar_logit multiplies the vision *logits* by tanh(g) (VLA-Adapter); at g = 0 that is mean pooling,
+not silence. scalar_out, head and element multiply the vision *output*.
 """
 
 from __future__ import annotations

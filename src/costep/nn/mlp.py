@@ -1,4 +1,6 @@
-"""The three feed-forward shapes of the papers: SwiGLU, the adapter's LN-Linear-ReLU, and the residual read-out."""
+"""The three feed-forward shapes of the papers: SwiGLU, the adapter's LN-Linear-ReLU, and the
+residual read-out.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Projector(nn.Sequential):
 
 
 class ResidualReadout(nn.Module):
-    """LN, Linear, ReLU, 2 x [x + ReLU(Linear(LN x))], LN, Linear: the OFT and A1 action MLP (a1 section 3)."""
+    """LN, Linear, ReLU, 2 x [x + ReLU(Linear(LN x))], LN, Linear: the OFT and A1 action MLP (a1
+    section 3).
+    """
 
     def __init__(self, inputs: int, width: int, outputs: int, blocks: int = 2) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """RMSNorm, x / rms(x) * w, with its gradient written out.
 
-Built from primitives, torch differentiates it through a dozen passes over the activations, which on a CPU costs more than
-the matrix products beside it.  The statistics are fp32 at least, whatever the input is.
+Built from primitives, torch differentiates it through a dozen passes over the activations, which on
+a CPU costs more than the matrix products beside it.  The statistics are fp32 at least, whatever the
+input is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ class RMSNorm(nn.Module):
 
 
 class _Normalise(torch.autograd.Function):
-    """y = r x w, r = 1 / sqrt(mean(x^2) + eps);  dx = r (g w) - x r^3 mean(g w x),  dw = sum g x r."""
+    """y = r x w, r = 1 / sqrt(mean(x^2) + eps).
+
+    dx = r (g w) - x r^3 mean(g w x),  dw = sum g x r
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:

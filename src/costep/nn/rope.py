@@ -1,8 +1,9 @@
-"""Rotary positions, half-split, and the interleaved imitation found in released VLA-Adapter weights.
+"""Rotary positions, half-split, and the interleaved imitation found in released VLA-Adapter
+weights.
 
-The correct form rotates dimension pairs (j, j + d/2) by position * theta^(-2j/d): scores then depend on offsets only.
-``upstream`` lays the frequencies out half-split but rotates pairs (2j, 2j+1); it is kept for imported weights and for
-the ablation alone (baselines section 6).
+The correct form rotates dimension pairs (j, j + d/2) by position * theta^(-2j/d): scores then
+depend on offsets only. ``upstream`` lays the frequencies out half-split but rotates pairs (2j,
+2j+1); it is kept for imported weights and for the ablation alone (baselines section 6).
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 def embed_time(t: Tensor, width: int, form: Literal["periods", "reference"] = "periods") -> Tensor:
     """t (B,) in [0, 1] -> (B, width), sines then cosines, fp32.
 
-    periods: angular frequencies 2 pi / p with p log-spaced over 4e-3..4, so that steps of 1/10 are told apart.
-    reference: the frequencies of a language model's positions; at most one radian over [0, 1] (a1 section 4).
+    periods: angular frequencies 2 pi / p with p log-spaced over 4e-3..4, so that steps of 1/10 are
+    told apart. reference: the frequencies of a language model's positions; at most one radian over
+    [0, 1] (a1 section 4).
     """
     half = width // 2
     step = torch.linspace(0, 1, half, device=t.device)

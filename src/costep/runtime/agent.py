@@ -123,7 +123,8 @@ def _agree(policy: Policy, contract: Contract) -> None:
     for name, (ours, theirs) in expected.items():
         if ours != theirs:
             raise ValueError(
-                f"{name}: the policy was built for {ours}, the data contract {contract.name!r} says "
+                f"{name}: the policy was built for {ours}, the data contract {contract.name!r} "
+                "says "
                 f"{theirs}; use the contract saved with the checkpoint, or build the policy for "
                 "this one"
             )
