@@ -75,12 +75,3 @@ def test_evaluation_on_the_desk(trained, tmp_path):
     info = json.loads((tmp_path / "eval/eval_info.json").read_text())
     assert info["overall"]["n_episodes"] == 1
     assert info["per_task"][0]["task_group"] == "desk"
-
-
-def test_another_preset_on_top_of_a_checkpoint_fails_with_the_reason(trained, tmp_path):
-    with pytest.raises(AssertionError, match="resolved from composed/tiny"):
-        run(
-            "eval", f"--policy.path={trained / 'last/pretrained_model'}", "--policy.preset=s2vla",
-            "--env.type=costep_desk", "--eval.n_episodes=1", "--eval.batch_size=1",
-            "--policy.device=cpu", f"--output_dir={tmp_path}/eval",
-        )  # fmt: skip
