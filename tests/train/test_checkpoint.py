@@ -234,3 +234,10 @@ def test_config_json_declares_what_lerobot_needs(contract, config):
     assert data["input_features"]["observation.images.wrist"]["shape"] == [3, 16, 16]
     assert data["output_features"] == {"action": {"type": "ACTION", "shape": [7]}}
     assert data["normalization_mapping"]["ACTION"] == "QUANTILES"
+
+
+def test_a_checkpoint_that_vanished_is_noticed_before_older_ones_go(tmp_path):
+    target = tmp_path / "000500"
+    (target / "pretrained_model").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="incomplete"):
+        checkpoint.require_complete(target)

@@ -204,6 +204,15 @@ def finished(checkpoints: Path) -> list[Path]:
     ]
 
 
+def require_complete(checkpoint: Path) -> None:
+    """Raise CheckpointError unless everything that was just written is really there."""
+    if not all(manifest.intact(checkpoint / part) for part in (PRETRAINED, STATE)):
+        raise CheckpointError(
+            f"{checkpoint} is incomplete although it was written without an error; something else "
+            "may be deleting files there. Earlier checkpoints are untouched: resume from them"
+        )
+
+
 def prune(checkpoints: Path, keep: int) -> None:
     """Delete all but the newest ``keep`` checkpoints, and what interrupted writers left."""
     for old in finished(checkpoints)[:-keep]:

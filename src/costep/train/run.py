@@ -179,6 +179,7 @@ def save(run: Run) -> Path:
             weights=None if run.average is None else run.average.weights,
             training=lambda at: state.write(at, run.optimizer, run.step, run.identity, raw),
         )
+        checkpoint.require_complete(target)  # before older ones are given up
         checkpoint.point_last(target)
         checkpoint.prune(target.parent, run.options.keep_last)
     run.accelerator.wait_for_everyone()
