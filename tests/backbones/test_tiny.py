@@ -240,6 +240,13 @@ def test_every_camera_has_slots_of_its_own(config, backbone):
         assert not moved[~slots].any()
 
 
+def test_one_picture_from_two_cameras_is_two_views(config, backbone):
+    seen = observe(config)
+    same = replace(seen, images=dict.fromkeys(config.cameras, seen.images["agent"]))
+    patches = backbone.prepare(same).layout.projected_vision.unflatten(1, (2, 16))
+    assert (patches[:, 0] - patches[:, 1]).abs().amax(-1).min() > 1e-3
+
+
 def test_a_missing_camera_says_which(config, backbone):
     seen = observe(config)
     with pytest.raises(KeyError, match=r"camera 'wrist' is missing.*\['agent', 'wrist'\]"):
