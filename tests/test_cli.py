@@ -8,8 +8,8 @@ import json
 import subprocess
 import sys
 import time
-from argparse import Namespace
 
+import numpy as np
 import pytest
 
 from costep.cli import COMMANDS, main, parser
@@ -105,10 +105,15 @@ def test_the_whole_way_at_the_smallest_size(tmp_path):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_a_calibration_of_another_checkpoint_is_refused(tmp_path):
+def test_a_missing_calibration_names_the_command(tmp_path):
     from costep.commands.eval import exit_rule
+    from costep.data.contract import desk, measure
+    from costep.policy import Policy
+    from costep.train.checkpoint import load, save
 
-    with pytest.raises(Exception, match="exits"):
-        exit_rule(
-            Namespace(directory=tmp_path, config=preset("composed")), str(tmp_path / "exits.json")
-        )
+    random = np.random.default_rng(0)
+    streams = {"action": random.normal(size=(9, 7)), "state": random.normal(size=(9, 8))}
+    contract = desk().with_statistics(**{k: measure(v) for k, v in streams.items()})
+    save(tmp_path / "000001", Policy(preset("oft", "tiny")), contract)
+    with pytest.raises(Exception, match="exits.json"):
+        exit_rule(load(tmp_path / "000001"), "auto")

@@ -24,11 +24,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--base", type=Path, default=BASE, help="the policy to fine-tune")
     parser.add_argument("--task", default=TASK, help="desk task to learn")
-    parser.add_argument("--demonstrations", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=600, help="fine-tuning steps")
+    parser.add_argument("--demonstrations", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=800, help="fine-tuning steps")
     parser.add_argument("--episodes", type=int, default=40, help="evaluation episodes per run")
     parser.add_argument(
-        "-c", type=float, default=0.6, help="exit distribution: lower exits earlier"
+        "-c", type=float, default=0.5, help="exit distribution: lower exits earlier"
     )
 
 
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     results = {}
     for name, (policy, exits) in runs.items():
         words = [policy, "--tasks", task, "--episodes", arguments.episodes, "--exits", exits]
+        words += ["--n-action-steps", 4] if policy != "random" else []
         words += [
             "--out",
             out / "eval" / name,
