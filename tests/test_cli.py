@@ -115,5 +115,5 @@ def test_a_missing_calibration_names_the_command(tmp_path):
     streams = {"action": random.normal(size=(9, 7)), "state": random.normal(size=(9, 8))}
     contract = desk().with_statistics(**{k: measure(v) for k, v in streams.items()})
     save(tmp_path / "000001", Policy(preset("oft", "tiny")), contract)
-    with pytest.raises(Exception, match="exits.json"):
+    with pytest.raises(Exception, match=r"exits\.json"):
         exit_rule(load(tmp_path / "000001"), "auto")

@@ -43,6 +43,8 @@ def test_batch_has_the_policy_s_format(cache):
         "action_valid": (6, 4),
         "history": (6, 5, 7),
         "history_valid": (6, 5),
+        "waypoints": (6, 2, 3),
+        "waypoints_valid": (6, 2),
         "task": (6,),
         "rows": (6,),
     }
