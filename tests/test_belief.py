@@ -222,15 +222,20 @@ def test_a_uniform_gate_learns_in_two_steps():
     assert policy.belief.cell.weight_ih.grad.abs().max() > 0
 
 
-def test_the_belief_never_depends_on_the_exit():
-    """All gated layers' beliefs are computed right after the vision layer (rulings 3)."""
-    config = miniature("s2vla", head__gate__layers=(2, 5), exits__require_gate=False,
-                       head__gate__init="default", belief__mode="carry")  # fmt: skip
-    policy, seen = make(config), observe(config)
+@pytest.mark.parametrize("mode", ["window", "carry"])
+def test_the_belief_never_depends_on_the_exit(mode):
+    """All gated layers' beliefs are computed once, right after the vision layer (rulings 3)."""
+    config = miniature(
+        "s2vla",
+        head__gate__layers=(2, 5), head__gate__init="default", exits__require_gate=False,
+        belief__mode=mode,
+    )  # fmt: skip
+    policy, seen, updates = make(config), observe(config), []
+    policy.belief.register_forward_hook(lambda *_: updates.append(1))
     belief = policy.empty_belief(2, seen.instruction).push(torch.ones(2, A))
     carried = [
         policy.act(seen, belief, exits=ExitRule.forced(config.exit_layers, e))[1].h
         for e in config.exit_layers
     ]
-    assert len(carried) == 4
+    assert len(updates) == len(carried) == 4
     assert all(torch.equal(h, carried[0]) for h in carried)

@@ -202,6 +202,12 @@ def test_random_supervision_draws_from(name, drawable):
     assert all(g.isfinite().all() and g.abs().max() > 0 for g in grads)
 
 
+def test_step_heads_never_draw_between_exits():
+    """all_layers is for heads whose every layer has an action to read (rulings 13)."""
+    config = miniature("s2vla", train__exit_sampling="all_layers")
+    assert make(config).trainable_layers() == (1, 2, 4, 5)
+
+
 def test_an_untrainable_layer_is_refused():
     config = miniature("s2vla")
     with pytest.raises(ValueError, match=r"exit_layer=3 has no action to train; .*\(1, 2, 4, 5\)"):

@@ -77,15 +77,13 @@ def test_a_replayed_episode_has_the_history_of_its_windows(recorded, policy, exe
 
 def test_the_gripper_in_history_is_plus_or_minus_one(recorded, policy):
     episode, cache = recorded
-    normal = Normaliser(cache.contract())
+    chunk = torch.zeros(1, 4, 7)
+    chunk[..., 6] = torch.tensor([0.2, 0.7, 0.5, 0.49])  # exactly .5 opens
+    policy.decoder.read = lambda *_: chunk
     agent = Agent(policy, cache.contract())
-    for t in range(8):
-        agent.act(seeing(episode, t), episode.instruction)
-    gripper = agent._session._belief.actions[..., 6]
-    assert gripper.abs().tolist() == [[1.0] * 4]
-    half = torch.zeros(1, 7)
-    half[..., 6] = 0.7
-    assert normal.as_executed(half)[0, 6] == 1.0
+    sent = [agent.act(seeing(episode, t), episode.instruction)[0][6] for t in range(4)]
+    assert sent == [1.0, -1.0, -1.0, 1.0]  # the environment's -1 is open
+    assert agent._session._belief.actions[0, :, 6].tolist() == [-1.0, 1.0, 1.0, -1.0]
 
 
 # ---- environment units ---------------------------------------------------------------------------
@@ -145,6 +143,18 @@ def test_reset_begins_a_new_episode(recorded, policy):
     first = run()
     agent.reset(seed=0)
     np.testing.assert_array_equal(first, run())
+
+
+def test_the_seed_of_an_episode_is_its_noise(recorded):
+    episode, cache = recorded
+    agent = Agent(make(miniature("a1_flow")), cache.contract())
+
+    def first(seed):
+        agent.reset(seed)
+        return agent.act(seeing(episode, 0), episode.instruction)[0]
+
+    np.testing.assert_array_equal(first(1), first(1))
+    assert not np.array_equal(first(1), first(2))
 
 
 def test_kept_patches_are_recorded(recorded):
