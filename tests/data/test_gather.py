@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from costep.data.images import to_pixels
 OPTIONS = {"contract": small_contract(), "pixels": 32, "first_seed": 100, "heldout": 0.3}
 
 
-def run(path, pixels=32, **options) -> FrameCache:
+def run(path, pixels=32, demonstrate=demonstrate, **options) -> FrameCache:
     options = {**OPTIONS, "processes": 1, "pixels": pixels, **options}
     return gather(path, demonstrate, ["red", "blue"], 4, **options)
 
@@ -80,6 +81,8 @@ def test_an_equal_cache_is_reused_and_another_refused(cache):
         run(cache.path, pixels=16)
     with pytest.raises(CacheError, match="source was"):
         run(cache.path, noise=0.5)
+    with pytest.raises(CacheError, match="source was"):
+        run(cache.path, demonstrate=partial(demonstrate, images=True))
 
 
 def test_stored_episodes_of_other_pixels_are_refused(tmp_path):

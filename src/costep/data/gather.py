@@ -53,12 +53,14 @@ def gather(
     """A frame cache of ``episodes`` successes of each task; an equal one at ``path`` is reused.
 
     demonstrate, noise, first_seed, processes (more than 8 do not help), progress: as in
-    ``collect``.  pixels, heldout, seed: as in ``build_cache``.  An episode that breaks the contract
-    counts as a failed attempt.  Raises RuntimeError when a task fails too often in a row,
-    CacheError when ``path`` holds something else.
+    ``collect``; keywords of a ``functools.partial`` count when caches are compared.  pixels,
+    heldout, seed: as in ``build_cache``.  An episode that breaks the contract counts as a failed
+    attempt.  Raises RuntimeError when a task fails too often in a row, CacheError when ``path``
+    holds something else.
     """
     path = Path(path)
     request = {"tasks": list(tasks), "episodes": episodes, "noise": noise, "first_seed": first_seed}
+    request |= getattr(demonstrate, "keywords", {})  # of functools.partial
     contract = dataclasses.replace(contract, action_stats=None, state_stats=None)
     settings = {
         "source": hashlib.sha256(json.dumps(request).encode()).hexdigest(),
@@ -271,7 +273,9 @@ class _Build(transcode._Build):
     """The builder of ``build_cache``, which copies stored pictures where that one decodes video."""
 
     def _tables(self) -> dict[str, Any]:
-        np.save(self.partial / "pictured.npy", self.source.pictured())
+        pictured = self.source.pictured()
+        if (pictured < 0).any():
+            np.save(self.partial / "pictured.npy", pictured)
         return super()._tables()
 
     def _video(self, video: Any, shards: list[np.memmap], seen: int) -> None:
