@@ -336,6 +336,21 @@ def test_every_legal_cross_trains_and_acts(cross):
         assert trace.layers_run == config.layers_run
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_bf16_autocast_is_close(name):
+    """Training runs under autocast; scores, gates, norms' statistics and losses stay fp32."""
+    config = miniature(name)
+    policy, batch = make(config), windows(config)
+    exact, _ = policy.loss(batch, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, _ = policy.loss(batch, torch.Generator().manual_seed(0))
+        chunk = act(policy, observe(config), full(config))[0].actions
+    assert rough.dtype == chunk.dtype == torch.float32
+    assert rough.item() == pytest.approx(exact.item(), rel=0.05)
+    rough.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in policy.parameters())
+
+
 def adam(parameters, rate):
     """Kingma and Ba's update; a generator that takes one step per ``next()``."""
     parameters = list(parameters)

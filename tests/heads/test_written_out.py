@@ -88,6 +88,29 @@ def test_every_exit_equals_a_shorter_head(name):
         assert torch.allclose(head.features(state), written, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name", ["s2", "focus", "focus_k5", "adapter", "s2_late_vision", "composed"]
+)
+@torch.no_grad()
+def test_under_flow_noisy_actions_take_the_place_of_the_stem(name):
+    """At every exit the head reruns its layers on the cached taps (rulings 2)."""
+    preset, fields = CASES[name]
+    config = miniature(preset, decoder__kind="flow", **fields)
+    about = info()
+    head = heads.build(config, about)
+    roughen(head)
+    layout, observation = make_layout(about), observe(config)
+    taps = make_taps(about, layout)
+    beliefs = torch.randn(1, 2, 12) if config.head.gated else None
+    x_t, t = torch.randn(2, 4, 7), torch.tensor([0.2, 0.9])
+    start = head.noisy(x_t, t)
+    for e in range(config.ready_layer, 6):
+        state = climb(head, layout, taps[: e + 1], observation, beliefs)
+        written = tower(head, config, layout, taps[: e + 1], observation, beliefs, start)
+        assert torch.allclose(head.rerun(state, x_t, t), written, atol=1e-5 * written.abs().max())
+        assert set(state.gates) == {g for g in config.head.gated if config.layer_map[g - 1] <= e}
+
+
 @torch.no_grad()
 def test_before_the_vision_layer_nothing_moves():
     config = miniature("s2vla", head__vision_layer=4)

@@ -83,7 +83,7 @@ class Agent:
             query = self._record(trace, (time.perf_counter() - begin) * 1e3)
         else:
             action = self._session.pop()
-        return self.normaliser.unnormalise(action)[0].numpy().astype(np.float32), query
+        return self.normaliser.unnormalise(action)[0].cpu().numpy().astype(np.float32), query
 
     def _observe(self, observation: Mapping[str, Any], instruction: str) -> Observation:
         frames = observation["pixels"]
@@ -98,7 +98,9 @@ class Agent:
             for i in self.contract.images
         }
         state = torch.as_tensor(np.asarray(observation["agent_pos"], np.float32))[None]
-        return Observation(images, self.normaliser.state(state), (instruction,))
+        device = next(self.policy.parameters()).device
+        images = {name: x.to(device) for name, x in images.items()}
+        return Observation(images, self.normaliser.state(state).to(device), (instruction,))
 
     def _record(self, trace: Trace, ms: float) -> Query:
         return Query(
@@ -108,7 +110,7 @@ class Agent:
             exit_layer=int(trace.exit_layer[0]),
             gates={k: tuple(g[0].tolist()) for k, g in trace.gates.items()},
             discrepancies={r.layer: float(r.discrepancy[0]) for r in trace.exits},
-            kept={k: v[0].numpy() for k, v in trace.kept.items()} or None,
+            kept={k: v[0].cpu().numpy() for k, v in trace.kept.items()} or None,
         )
 
 
