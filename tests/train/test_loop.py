@@ -82,7 +82,9 @@ def test_sigkill_between_two_checkpoints(tmp_path, contract, config):
     whole = train(make_policy(config), Windows(config), options(tmp_path / "a"), contract)
     command = [sys.executable, __file__, str(tmp_path / "b")]
     places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": places}).returncode
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+    ).returncode
     assert ended == -signal.SIGKILL
     cut = options(tmp_path / "b", checkpoint_every=3, resume=True)
     rest = train(make_policy(config, 9), Windows(config), cut, contract)
