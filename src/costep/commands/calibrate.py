@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     loaded = load(arguments.checkpoint)
     exits = loaded.config.exits
-    cache = open_cache(arguments.data, loaded.config.backbone.sizes.pixels, 0.1)
+    cache = open_cache(arguments.data, loaded.config.backbone.sizes.pixels, None)
     values, episode, task = record(
         loaded, cache, arguments.split, arguments.samples, arguments.seed
     )

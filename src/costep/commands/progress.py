@@ -43,4 +43,4 @@ def say(text: str) -> None:
     """A line for the person at the terminal."""
     from rich.console import Console
 
-    Console(highlight=False).print(text)
+    Console(highlight=False, soft_wrap=True).print(text)

@@ -113,21 +113,27 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def open_cache(data: Path, pixels: int, heldout: float):
-    """The frame cache at ``data``, or the one beside the dataset, built when it is missing."""
+def open_cache(data: Path, pixels: int, heldout: float | None):
+    """The frame cache at ``data``, or the one beside the dataset, built when it is missing.
+
+    heldout: share of episodes kept for calibration; None takes an existing cache as it is.
+    """
     from costep.commands.progress import bar
     from costep.data.cache import FrameCache
 
     if (data / "cache.json").exists():
         return FrameCache.open(data)
+    beside = data.with_name(f"{data.name}.cache{pixels}")
+    if heldout is None and beside.exists():
+        return FrameCache.open(beside)
     from costep.data.transcode import build_cache
 
     with bar(f"caching frames at {pixels} px") as line:
         return build_cache(
             data,
-            data.with_name(f"{data.name}.cache{pixels}"),
+            beside,
             pixels=pixels,
-            heldout=heldout,
+            heldout=0.1 if heldout is None else heldout,
             progress=lambda camera, done, total: line.to(done, total, camera),
         )
 
