@@ -6,6 +6,7 @@ This is the metric of record: from observation tensor to actions, transfers and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,9 @@ class Hosted:
 
     def eval(self) -> Hosted:
         return self
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        return self.policy.parameters()
 
     def empty_belief(self, batch: int, instruction: tuple[str, ...] = ()) -> Belief | None:
         return self.policy.empty_belief(batch, instruction)
