@@ -39,8 +39,9 @@ def main() -> None:
         call("collect", "--episodes", 1200, *drawn, "--out", SCENES)
     second = train(folder / "scenes", SCENES, arguments.steps[1], ["--init", first["checkpoint"]])
     export(second["checkpoint"])
-    words = [BASE, "--episodes", arguments.episodes, "--video-every", 0, "--out", folder / "eval"]
-    write(arguments.preset, [first, second], once(folder / "eval.json", "eval", *words))
+    words = [BASE, "--episodes", arguments.episodes, "--n-action-steps", 4, "--video-every", 0]
+    scores = once(folder / "eval.json", "eval", *words, "--out", folder / "eval")
+    write(arguments.preset, [first, second], scores)
 
 
 def _parser() -> argparse.ArgumentParser:
