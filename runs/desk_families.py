@@ -132,7 +132,7 @@ def table(rows: list[dict]) -> str:
         lines.append(
             f"- `{row['preset']}` ({row['size']}, seed {row['seed']}): {t['steps']} steps "
             f"({t['stopped']}), "
-            f"{t['seconds'] / 60:.0f} min in the last session, {t['samples_per_second']:.0f} "
+            f"{t['seconds'] / 60:.0f} min since it was last started, {t['samples_per_second']:.0f} "
             f"samples/s, {t['precision']}"
         )
     return "\n".join(lines) + "\n"

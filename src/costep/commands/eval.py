@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
         def progress(record, done: int, total: int) -> None:
             solved.append(bool(record.success))
-            line.to(done, total, f"{sum(solved)}/{len(solved)} solved in this session")
+            line.to(done, total, f"{sum(solved)}/{len(solved)} solved so far")
 
         summary = evaluate(
             agent,
