@@ -3,59 +3,46 @@ no demonstration of it, no statistic of it, no instruction of it.
 
     python runs/desk_base.py                 # writes checkpoints/desk_base and docs/results/
 
-Two stages: whole demonstrations first, then six times the scenes with every eighth frame drawn,
-because with 200 scenes per task the policy learns where things were instead of how to find them.
-On a machine with several cores, prefix with ``OMP_NUM_THREADS=1 torchrun --nproc-per-node N -m
-costep.cli train ...`` as the log shows, to train in parallel.
+The run is resumable: start it again with the same arguments.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+import os
 
 import torch
-from desk_families import OUT, RESULTS, call, collect, once, rate
+from desk_families import BASE, OUT, RESULTS, gather, once, rate, train
 
 from costep.commands.demo import TASK
 from costep.commands.train import processor_writers
 from costep.sim import desk
 from costep.train import checkpoint
 
-BASE = Path("checkpoints/desk_base")
-SCENES = OUT / "scenes-1200"
 TASKS = [task for task in desk.TASKS if task != TASK]
+RATES = ("train.lr_backbone=0.0015", "train.lr_head=0.0015")
 
 
 def main() -> None:
     arguments = _parser().parse_args()
     folder = OUT / f"base-{arguments.preset}"
-    first = train(
-        folder / "demonstrations", collect(200), arguments.steps[0], ["--preset", arguments.preset]
-    )
-    if not SCENES.exists():
-        drawn = ["--direct-cache", 96, "--share", 0.12, "--seed", 3]
-        call("collect", "--episodes", 1200, *drawn, "--out", SCENES)
-    second = train(folder / "scenes", SCENES, arguments.steps[1], ["--init", first["checkpoint"]])
-    export(second["checkpoint"])
+    words = [gather(3000), "--preset", arguments.preset, "--tasks", *TASKS, "--set", *RATES]
+    stage = train(folder, words, arguments.steps, arguments.batch_size, arguments.processes)
+    export(stage["checkpoint"])
     words = [BASE, "--episodes", arguments.episodes, "--n-action-steps", 4, "--video-every", 0]
     scores = once(folder / "eval.json", "eval", *words, "--out", folder / "eval")
-    write(arguments.preset, [first, second], scores)
+    write(arguments.preset, stage, scores)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="composed")
-    parser.add_argument("--steps", type=int, nargs=2, default=(2000, 3900), help="of each stage")
+    parser.add_argument("--steps", type=int, default=16000)
+    parser.add_argument("--batch-size", type=int, default=96, help="over all processes")
+    parser.add_argument("--processes", type=int, default=min(8, os.cpu_count() or 1))
     parser.add_argument("--episodes", type=int, default=25, help="evaluation episodes per task")
     return parser
-
-
-def train(folder: Path, data: Path, steps: int, start: list) -> dict:
-    """One stage; its result is kept beside its folder."""
-    words = [data, *start, "--tasks", *TASKS, "--steps", steps, "--batch-size", 64, "--ema", 0.998]
-    return once(folder.with_suffix(".json"), "train", *words, "--out", folder)
 
 
 def export(source: str) -> None:
@@ -65,16 +52,11 @@ def export(source: str) -> None:
     checkpoint.save(BASE, loaded.policy, loaded.contract, dtype=bf16, extra_writers=writers)
 
 
-def write(preset: str, stages: list[dict], scores: dict) -> None:
+def write(preset: str, stage: dict, scores: dict) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    facts = {"stages": stages, "eval": scores}
+    facts = {"training": stage, "eval": scores}
     (RESULTS / "desk_base.json").write_text(json.dumps(facts, indent=1) + "\n")
     rows = [f"| {t} | {s['successes']}/{s['trials']} |" for t, s in scores["tasks"].items()]
-    told = [
-        f"- stage {i}: {s['steps']} steps ({s['stopped']}), last loss {s['last_loss']:.3f}, "
-        f"{s['precision']}"
-        for i, s in enumerate(stages, 1)
-    ]
     text = [
         "# The demo's base policy",
         "",
@@ -82,7 +64,8 @@ def write(preset: str, stages: list[dict], scores: dict) -> None:
         f"on scripted demonstrations of {', '.join(TASKS)}.",
         f"`{TASK}` is held out: its row below is zero-shot.",
         "",
-        *told,
+        f"{stage['steps']} steps ({stage['stopped']}), last loss {stage['last_loss']:.3f}, "
+        f"{stage['precision']}.",
         "",
         f"Success over all eight tasks at full depth: {rate(scores)}.",
         "",

@@ -209,8 +209,8 @@ class Policy(nn.Module):
         """The auxiliary loss of one tap, where the policy has a reader and the data labels."""
         if self.waypoints is None or "waypoints" not in batch:
             return []
-        predicted = self.waypoints(tap, batch["state"])
-        return [waypoint_loss(predicted, batch["waypoints"], batch["waypoints_valid"])]
+        votes = self.waypoints(tap, batch["state"])
+        return [waypoint_loss(votes, batch["waypoints"], batch["waypoints_valid"])]
 
     def _weighted(self, parts: dict[int, Tensor]) -> Tensor:
         deep = self.config.train.exit_weights == "linear_depth"

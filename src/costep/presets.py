@@ -36,9 +36,9 @@ TINY = BackboneSizes(
     vocabulary=512,
     text_tokens=20,
     pixels=96,
-    patch=16,
+    patch=32,
     vision_width=128,
-    vision_layers=3,
+    vision_layers=1,
     vision_heads=4,
 )
 SMALL = BackboneSizes(

@@ -66,7 +66,7 @@ def test_one_layer_by_hand(config, backbone):
 def test_layout_points_at_the_parts(config, backbone):
     seen = observe(config)
     layout = backbone.prepare(seen).layout
-    text, patches, queries = 9, 2 * 16, 3
+    text, patches, queries = 8, 2 * 16, 3
     assert layout.vision == slice(text, text + patches)
     assert layout.queries == slice(text + patches, text + patches + queries)
     assert layout.camera.tolist() == [0] * 16 + [1] * 16
@@ -129,8 +129,9 @@ def test_rows_do_not_see_each_other(config, backbone):
     seen = observe(config, rows=3)
     together, _ = hidden(backbone, seen)
     for row in range(3):
-        alone, _ = hidden(backbone, pick(seen, row))
-        assert torch.allclose(together[:, row], alone[:, 0], atol=1e-5)
+        alone, layout = hidden(backbone, pick(seen, row))
+        rest = layout.vision.start - alone.shape[2]  # its own instruction needs less padding
+        assert torch.allclose(together[:, row, rest:], alone[:, 0, rest:], atol=1e-5)
     changed = replace(seen, images={c: x.clone() for c, x in seen.images.items()})
     for x in changed.images.values():
         x[2] = 255 - x[2]

@@ -32,10 +32,18 @@ def test_ids_are_stable():
 
 
 def test_encode_pads_and_marks():
-    ids, valid = encode(build_tokenizer(), ("open the drawer", "push"), 5)
-    assert ids.shape == valid.shape == (2, 5)
+    ids, valid = encode(build_tokenizer(), ("open the drawer", "push"), 9)
+    assert ids.shape == valid.shape == (2, 4)
     assert valid.sum(1).tolist() == [3, 1]
-    assert ids[1, 1:].tolist() == [0, 0, 0, 0]
+    assert ids[1, 1:].tolist() == [0, 0, 0]
+
+
+def test_padding_follows_the_longest_sentence_in_steps_of_four():
+    lengths = {
+        words: encode(build_tokenizer(), ("push " * words,), 9)[0].shape[1]
+        for words in (1, 4, 5, 9)
+    }
+    assert lengths == {1: 4, 4: 4, 5: 8, 9: 9}
 
 
 def test_too_long_or_empty_sentences_say_so():

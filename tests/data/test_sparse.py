@@ -18,9 +18,7 @@ def every_third(task, seed, noise, images):
     if episode is None:
         return None
     drawn = np.arange(0, len(episode.state), 3)
-    return replace(
-        episode, images={c: x[drawn] for c, x in episode.images.items()}, pictured=drawn
-    )
+    return replace(episode, images={c: x[drawn] for c, x in episode.images.items()}, pictured=drawn)
 
 
 @pytest.fixture

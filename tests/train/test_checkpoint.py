@@ -14,7 +14,7 @@ from costep.data.contract import Contract, ContractError
 from costep.presets import PRESETS, preset
 from costep.train import checkpoint, layout, manifest
 from costep.train.checkpoint import CheckpointError, load, save
-from costep.train.finetune import starting_point
+from costep.train.finetune import adopt_backbone, starting_point
 from costep.types import Observation
 
 
@@ -218,6 +218,19 @@ def test_fine_tuning_chooses_its_statistics(saved, contract):
         starting_point(saved, replace(other, chunk=4), statistics="keep")
     with pytest.raises(ValueError, match="'keep' or 'new'"):
         starting_point(saved, other, statistics="guess")
+
+
+def test_another_family_takes_over_the_backbone(saved, policy):
+    other = make_policy(small("a1_mlp"), seed=5)
+    own = other.backbone.queries.clone()
+    adopt_backbone(other, saved)
+    theirs = policy.backbone.state_dict()
+    for name, value in other.backbone.state_dict().items():
+        assert torch.equal(value, own if name == "queries" else theirs[name]), name
+    wider = replace(policy.config.backbone.sizes, ffn=48)
+    config = replace(policy.config, backbone=replace(policy.config.backbone, sizes=wider))
+    with pytest.raises(CheckpointError, match=r"blocks\.0\.ffn.*needs \(.*same backbone"):
+        adopt_backbone(make_policy(config), saved)
 
 
 def test_lerobot_names_the_same_base_fields():

@@ -19,7 +19,7 @@ def run(out, rank, processes):
     config = small("vla_adapter", exit_supervision="random")
     policy = make_policy(config, seed=rank)  # the wrapper starts every rank from rank 0's weights
     options = TrainOptions(
-        out, steps=4, batch_size=8 // processes, precision="fp32", device="cpu", tensorboard=False
+        out, steps=4, batch_size=8 // processes, precision="fp32", tensorboard=False
     )
     draws = []
     result = train(
@@ -41,7 +41,7 @@ def test_two_processes_train_like_one(tmp_path):
     places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     base = os.environ | {
         "PYTHONPATH": places, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
-        "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1",
+        "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
     command = [sys.executable, __file__, str(tmp_path / "two")]
     ranks = [

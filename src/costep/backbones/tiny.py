@@ -11,6 +11,7 @@ pre-training needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -238,21 +239,18 @@ def _keep_scale(layers: nn.Sequential) -> None:
 
 
 def _conv_stem(patch: int, width: int) -> nn.Sequential:
-    """Stride-2 convolutions down to one vector per patch; early convolutions learn position far
-    faster than a single patch projection does.
+    """An overlapping stride-4 convolution, then stride-2 ones whose channels grow to one vector per
+    patch; early convolutions learn position far faster than a single patch projection does.
     """
-    steps = patch.bit_length() - 1
-    if 2**steps != patch or steps < 2:
+    steps = patch.bit_length() - 2
+    if 4 * 2 ** (steps - 1) != patch or steps < 1:
         raise ValueError(
             f"backbone.sizes.patch={patch}; the convolutional stem needs a power of two >= 4"
         )
-    layers: list[nn.Module] = []
-    channels = 3
-    for step in range(steps):
-        out = width // 2 ** (steps - 1 - step) if step else max(16, width // 2 ** (steps - 1))
-        layers += [
-            nn.Conv2d(channels, out, 3, stride=2, padding=1),
-            nn.GELU(),
-        ]
-        channels = out
-    return nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+    grown = [width * (step + 1) // (steps + 1) // 16 * 16 for step in range(1, steps)]
+    channels = [max(min(16, width), c) for c in grown]
+    first = nn.Conv2d(3, [*channels, width][0], 8, stride=4, padding=2)
+    layers: list[nn.Module] = [first, nn.GELU()]
+    for inputs, outputs in pairwise([*channels, width]):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, width, 1))

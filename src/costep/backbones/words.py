@@ -216,16 +216,18 @@ def build_tokenizer() -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, sentences: tuple[str, ...], bucket: int) -> tuple[Tensor, Tensor]:
-    """Ids (B, bucket) and validity (B, bucket); a sentence longer than the bucket raises."""
-    ids = torch.zeros(len(sentences), bucket, dtype=torch.long)
-    valid = torch.zeros(len(sentences), bucket, dtype=torch.bool)
-    for row, sentence in enumerate(sentences):
-        tokens = tokenizer.encode(sentence).ids
-        if not 0 < len(tokens) <= bucket:
-            raise ValueError(
-                f"instruction {sentence!r} has {len(tokens)} tokens; expected 1 to {bucket}. "
-                "Shorten it or raise backbone.sizes.text_tokens"
-            )
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        valid[row, : len(tokens)] = True
-    return ids, valid
+    """Ids and validity, (B, N): N is the longest sentence's length in steps of four, at most
+    ``bucket``; a sentence longer than the bucket raises."""
+    rows = [_within(tokenizer.encode(sentence).ids, sentence, bucket) for sentence in sentences]
+    length = min(bucket, -(-max(map(len, rows), default=0) // 4) * 4)
+    ids = torch.tensor([row + [0] * (length - len(row)) for row in rows], dtype=torch.long)
+    return ids, torch.arange(length) < torch.tensor([len(row) for row in rows])[:, None]
+
+
+def _within(tokens: list[int], sentence: str, bucket: int) -> list[int]:
+    if not 0 < len(tokens) <= bucket:
+        raise ValueError(
+            f"instruction {sentence!r} has {len(tokens)} tokens; expected 1 to {bucket}. "
+            "Shorten it or raise backbone.sizes.text_tokens"
+        )
+    return tokens

@@ -31,6 +31,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--init", type=Path, help="fine-tune this checkpoint instead of starting from scratch"
     )
     parser.add_argument(
+        "--backbone", type=Path, help="start with this checkpoint's backbone and a new head"
+    )
+    parser.add_argument(
         "--statistics",
         choices=("keep", "new"),
         default="keep",
@@ -141,12 +144,16 @@ def open_cache(data: Path, pixels: int, heldout: float | None):
 def starting_policy(arguments: argparse.Namespace, contract):
     """(policy, the contract it speaks): from scratch, or from ``--init``."""
     from costep.policy import Policy
+    from costep.train.finetune import adopt_backbone, starting_point
 
     if arguments.init is None:
         config = overridden(_preset(arguments), arguments.set)
-        return Policy(config), replace(contract, chunk=config.chunk)
-    from costep.train.finetune import starting_point
-
+        policy = Policy(config)
+        if arguments.backbone is not None:
+            adopt_backbone(policy, arguments.backbone)
+        return policy, replace(contract, chunk=config.chunk)
+    if arguments.backbone is not None:
+        raise ValueError("--init starts with a whole policy; leave out --backbone, or --init")
     start = starting_point(arguments.init, contract, statistics=arguments.statistics)
     policy = start.policy
     if arguments.set:

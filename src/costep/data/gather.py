@@ -222,7 +222,7 @@ class Source:
         """Numeric columns of all frames in row order, under LeRobot's names."""
         lengths = [r["length"] for r in self._records]
         task = [self.tasks.index(r["instruction"]) for r in self._records]
-        stored = [np.load(_numbers(self.root, r["task"], r["seed"])) for r in self._records]
+        stored = [_load(_numbers(self.root, r["task"], r["seed"])) for r in self._records]
         made = {
             "episode": np.repeat(np.arange(len(lengths)), lengths),
             "frame": np.concatenate([np.arange(n) for n in lengths]),
@@ -236,7 +236,7 @@ class Source:
         """(N,) number of each row's picture, -1 where none was drawn."""
         rows = np.full(self.episodes["dataset_to_index"][-1], -1, np.int64)
         drawn = [
-            np.load(_numbers(self.root, r["task"], r["seed"]))["pictured"] for r in self._records
+            _load(_numbers(self.root, r["task"], r["seed"]))["pictured"] for r in self._records
         ]
         at = np.concatenate([p + a for p, a in zip(drawn, self.episodes["dataset_from_index"])])
         rows[at] = np.arange(len(at))
@@ -266,7 +266,7 @@ class _Block:
 
     def episodes(self) -> Iterator[np.ndarray]:
         for r in self.records:
-            yield np.load(_pictures(self.root, r["task"], r["seed"]))[self.camera]
+            yield _load(_pictures(self.root, r["task"], r["seed"]), self.camera)[self.camera]
 
 
 class _Build(transcode._Build):
@@ -290,6 +290,12 @@ def _pictured(episode: EpisodeLike) -> np.ndarray:
     """The frames of an episode that have a picture: all, unless it says otherwise."""
     drawn = getattr(episode, "pictured", None)
     return np.arange(len(episode.state)) if drawn is None else np.asarray(drawn)
+
+
+def _load(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The named arrays of a file, all without names; of thousands of files none stays open."""
+    with np.load(path) as stored:
+        return {name: stored[name] for name in names or stored.files}
 
 
 def _pictures(folder: Path, task: str, seed: int) -> Path:

@@ -124,7 +124,7 @@ class WindowDataset:
         return {"waypoints": away, "waypoints_valid": valid}
 
     def _images(self, camera: str, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.cache.images(camera, rows)).permute(0, 3, 1, 2).contiguous()
+        return torch.from_numpy(self.cache.images(camera, rows)).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

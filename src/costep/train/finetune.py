@@ -1,8 +1,8 @@
-"""Starting from somebody else's weights: which statistics the fine-tuned policy will speak.
+"""Starting from somebody else's weights: a whole policy's, or its backbone's alone.
 
-The streams must mean the same (names, units, gripper, cameras); their statistics may differ.  That
-choice is never made silently: ``keep`` goes on with the checkpoint's, so that the old numbers mean
-the old motions; ``new`` takes those of the new data, which suits data of another range.
+A fine-tuned policy's streams must mean the same (names, units, gripper, cameras); their statistics
+may differ.  That choice is never made silently: ``keep`` goes on with the checkpoint's, so that the
+old numbers mean the old motions; ``new`` takes those of the new data, which suits another range.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ import torch
 
 from costep.data.compare import STATISTICS, compare
 from costep.data.contract import Contract
-from costep.train.checkpoint import Loaded, load
+from costep.policy import Policy
+from costep.train.checkpoint import Loaded, load, resolve
+from costep.train.manifest import CheckpointError
+
+QUERIES = "queries"
 
 
 def starting_point(
@@ -34,3 +38,22 @@ def starting_point(
     loaded = load(directory, device)
     compare(loaded.contract, replace(contract, name=loaded.contract.name), skip=STATISTICS)
     return loaded if statistics == "keep" else replace(loaded, contract=contract)
+
+
+def adopt_backbone(policy: Policy, directory: str | os.PathLike[str]) -> None:
+    """Give ``policy`` the vision-language weights and the tokenizer of another policy's checkpoint.
+
+    Learnable queries stay the policy's own: how many there are is its head's choice.  Raises
+    CheckpointError when the backbones differ in anything else.
+    """
+    theirs = {k: v for k, v in load(directory).policy.backbone.state_dict().items() if k != QUERIES}
+    mine = {k: v for k, v in policy.backbone.state_dict().items() if k != QUERIES}
+    for name in sorted(theirs.keys() | mine.keys()):
+        shapes = [tuple(w[name].shape) if name in w else None for w in (mine, theirs)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(
+                f"{directory} cannot lend its backbone: {name} has shape {shapes[1]} there, the "
+                f"policy needs {shapes[0]}; choose a preset and size with the same backbone"
+            )
+    policy.backbone.load_state_dict(theirs, strict=False)
+    policy.backbone.load_tokenizer(resolve(directory) / "backbone")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,7 @@ def begin(
     """A fresh run, or the resumed one; ``dataset`` says what must be the same when resuming."""
     found = unfinished(options)
     accelerator = _accelerator(options)
+    _agree_on_processes(accelerator)
     options = recipe(policy, options, accelerator.num_processes)
     chosen = _precision(options, found, accelerator.device)
     share = Share(
@@ -192,13 +194,24 @@ def _accelerator(options: TrainOptions) -> Accelerator:
     from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
     return Accelerator(
-        cpu=options.device == "cpu",
+        # said outright: without it accelerate lets processes without CUDA train each for itself
+        cpu=options.device == "cpu" or not torch.cuda.is_available(),
         mixed_precision="no",  # autocast is ours, so that two runs in one process may differ
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=options.accumulate, sync_with_dataloader=False
         ),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+
+
+def _agree_on_processes(accelerator: Accelerator) -> None:
+    """Processes that do not know of each other would train the same and overwrite one another."""
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started != accelerator.num_processes:
+        raise TrainingError(
+            f"WORLD_SIZE says that {started} processes were started, accelerate found "
+            f"{accelerator.num_processes}; start them with torchrun or accelerate launch"
+        )
 
 
 def _precision(options: TrainOptions, found: Path | None, device: torch.device) -> str:
