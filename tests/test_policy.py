@@ -402,9 +402,9 @@ def test_a_flow_learns_two_windows():
     policy, batch = make(config), windows(config)
     optimiser, random = adam(policy.parameters(), 1.5e-3), torch.Generator().manual_seed(0)
     before, many = error(policy, batch), repeated(batch, 4)
-    for step in range(1000):
+    for step in range(600):
         policy.loss(many, random)[0].backward()
         next(optimiser)
-        if step % 25 == 24 and error(policy, batch) < 0.25 * before:
+        if step % 25 == 24 and error(policy, batch) < 0.15 * before:
             break
     assert error(policy, batch) < 0.25 * before
