@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from costep.config import (
     Backbone,
@@ -108,7 +108,7 @@ def s2vla(size: Size = "full") -> PolicyConfig:
         size=size,
         head=head,
         backbone=Backbone(
-            kind=_kind(size, "qwen3_vl"),
+            **_family(size, "qwen3_vl"),
             sizes=sizes,
             image_tokens=_full(size, 64),
             **_queries(size),
@@ -170,7 +170,7 @@ def oft(size: Size = "full") -> PolicyConfig:
 def a1_mlp(size: Size = "full") -> PolicyConfig:
     """A1 with the MLP head: bidirectional Molmo-7B, H x A queries, exits at quarter points."""
     backbone = Backbone(
-        kind=_kind(size, "molmo"),
+        **_family(size, "molmo"),
         sizes=_sizes(size, MOLMO_7B),
         queries="per_slot",
         n_queries=8 * 7,
@@ -197,7 +197,7 @@ def a1_flow(size: Size = "full") -> PolicyConfig:
         preset="a1_flow",
         size=size,
         chunk=10 if size == "full" else 8,
-        backbone=Backbone(kind=_kind(size, "molmo"), sizes=sizes, queries="none", n_queries=0),
+        backbone=Backbone(**_family(size, "molmo"), sizes=sizes, queries="none", n_queries=0),
         head=Head(kind="expert", depth=sizes.layers),
         decoder=Decoder(kind="flow", flow=flow),
         exits=Exits(metric="cosine"),
@@ -236,8 +236,9 @@ def _sizes(size: Size, full: BackboneSizes) -> BackboneSizes:
     return {"tiny": TINY, "small": SMALL, "full": full}[size]
 
 
-def _kind(size: Size, full: str):
-    return full if size == "full" else "tiny"
+def _family(size: Size, full: str) -> dict[str, Any]:
+    """The large backbone, or the small one, whose vision is told the instruction by FiLM."""
+    return {"kind": full} if size == "full" else {"kind": "tiny", "film": True}
 
 
 def _step_depth(size: Size) -> int:
@@ -263,7 +264,7 @@ def _full(size: Size, value: int) -> int | None:
 
 def _prismatic(size: Size) -> Backbone:
     return Backbone(
-        kind=_kind(size, "prismatic"),
+        **_family(size, "prismatic"),
         sizes=_sizes(size, PRISMATIC_05B),
         train="lora" if size == "full" else "full",
         **_queries(size),

@@ -94,12 +94,40 @@ def test_extra_tokens_sit_before_the_queries(config, backbone):
     assert torch.equal(inputs.embeds[0, inputs.layout.queries], backbone.queries)
 
 
+# ---- FiLM: the pictures are looked at with the instruction in mind ---------------------------------
+def test_film_starts_as_no_film(config, backbone):
+    bare = like(change(config, backbone__film=False), make(config)).backbone
+    x, _ = hidden(make(config).backbone, observe(config))
+    y, _ = hidden(bare, observe(config))
+    assert torch.equal(x, y)
+
+
+def test_film_changes_what_is_seen_with_what_is_said_and_with_its_order(config, backbone):
+    sentences = ("stack blue on green", "stack green on blue")
+    same = pick(observe(config, rows=1), 0, 0)
+    look = lambda: backbone.prepare(replace(same, instruction=sentences)).layout.raw_vision  # noqa: E731
+    assert torch.equal(*look())
+    for film in backbone.vision.stem.films:
+        torch.nn.init.normal_(film.scale_shift.weight, std=0.1)
+    first, second = look()
+    assert (first - second).abs().max() > 1e-3  # the same words in another order
+
+
+def test_film_ignores_padding(config, backbone):
+    for film in backbone.vision.stem.films:
+        torch.nn.init.normal_(film.scale_shift.weight, std=0.1)
+    seen = observe(config)
+    long = backbone.prepare(seen).layout.raw_vision
+    alone = backbone.prepare(pick(seen, 1)).layout.raw_vision
+    assert torch.allclose(long[1:], alone, atol=1e-5)
+
+
 # ---- padding and rows ----------------------------------------------------------------------------
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
 def test_a_longer_bucket_changes_nothing(attention):
     config = miniature("focusvla", backbone__attention=attention)
-    policy = make(config)
-    longer = like(change(config, backbone__sizes__text_tokens=17), policy)
+    policy = make(change(config, backbone__film=False))
+    longer = like(change(policy.config, backbone__sizes__text_tokens=17), policy)
     seen = observe(config)
     x, short = hidden(policy.backbone, seen)
     y, long = hidden(longer.backbone, seen)

@@ -10,11 +10,12 @@ pre-training needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from costep.backbones.base import Backbone, Inputs
 from costep.backbones.words import build_tokenizer, encode
 from costep.config import BackboneSizes, PolicyConfig
 from costep.nn.attention import attend, split_heads
+from costep.nn.film import Film
 from costep.nn.mlp import SwiGLU
 from costep.nn.norm import RMSNorm
 from costep.nn.rope import angles, rotate
@@ -45,7 +47,8 @@ class TinyBackbone(Backbone):
             )
         self.config, self.cameras = config.backbone, config.cameras
         self.tokenizer = build_tokenizer()
-        self.vision = VisionTransformer(sizes)
+        self.summary = Summary(sizes) if config.backbone.film else None
+        self.vision = VisionTransformer(sizes, config.backbone.film)
         self.projector = nn.Sequential(
             nn.Linear(sizes.vision_width, sizes.width),
             nn.GELU(),
@@ -79,8 +82,8 @@ class TinyBackbone(Backbone):
                 return config.backbone.n_queries
 
     def prepare(self, observation: Observation, extra: Tensor | None = None) -> Inputs:
-        raw, projected = self._see(observation)
         text, text_valid = self._read(observation)
+        raw, projected = self._see(observation, self._sum_up(text, text_valid))
         queries = self._ask(observation.batch)
         parts = [text, projected, *([] if extra is None else [extra]), queries]
         embeds = torch.cat([p.to(projected.dtype) for p in parts], 1)
@@ -117,11 +120,17 @@ class TinyBackbone(Backbone):
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     # ---- the parts of a sequence -----------------------------------------------------------------
-    def _see(self, observation: Observation) -> tuple[Tensor, Tensor]:
+    def _sum_up(self, text: Tensor, valid: Tensor) -> Tensor | None:
+        """The instruction as one vector per camera image, (B * cameras, D), for FiLM."""
+        if self.summary is None:
+            return None
+        return self.summary(text, valid).repeat_interleave(len(self.cameras), 0)
+
+    def _see(self, observation: Observation, said: Tensor | None) -> tuple[Tensor, Tensor]:
         """All cameras as one batch -> raw (B, V, R) and projected (B, V, D)."""
         images = [self._camera(observation, name) for name in self.cameras]
         pixels = torch.stack(images, 1).flatten(0, 1)
-        raw, last = self.vision(pixels.float() / 127.5 - 1.0)
+        raw, last = self.vision(pixels.float() / 127.5 - 1.0, said)
         patches = self.projector(last).unflatten(0, (-1, len(images)))
         patches = patches + self.camera_embed[:, None].to(patches.dtype)
         return raw.unflatten(0, (-1, len(images))).flatten(1, 2), patches.flatten(1, 2)
@@ -187,26 +196,43 @@ class DecoderLayer(nn.Module):
         return x + self.ffn(self.norm_ffn(x)), (k, v)
 
 
+class Summary(nn.Module):
+    """The instruction as one vector: the mean of its words, each seen with its place in the
+    sentence ("first the red one, then the blue one" is an order).
+    """
+
+    def __init__(self, sizes: BackboneSizes) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.randn(sizes.text_tokens, sizes.width) * 0.02)
+        self.read = nn.Sequential(nn.Linear(sizes.width, sizes.width), nn.GELU())
+        _keep_scale(self.read)
+
+    def forward(self, text: Tensor, valid: Tensor) -> Tensor:
+        """text (B, N, D), valid (B, N) -> (B, D)."""
+        place = valid.cumsum(1).sub(1).clamp(min=0)
+        words = self.read(20 * (text + self.place[place])) * valid[..., None]
+        return words.sum(1) / valid.sum(1, keepdim=True)
+
+
 class VisionTransformer(nn.Module):
     """Convolutional stem to a grid of patches, then pre-norm blocks; returns (second-to-last block,
     last block).
     """
 
-    def __init__(self, sizes: BackboneSizes) -> None:
+    def __init__(self, sizes: BackboneSizes, film: bool) -> None:
         super().__init__()
         width, grid = sizes.vision_width, sizes.pixels // sizes.patch
-        self.stem = _conv_stem(sizes.patch, width)
-        _keep_scale(self.stem)
+        self.stem = Stem(sizes.patch, width, sizes.width if film else None)
         self.position = nn.Parameter(torch.randn(1, grid * grid, width) * 0.5)
         self.blocks = nn.ModuleList(
             VisionBlock(width, sizes.vision_heads) for _ in range(sizes.vision_layers)
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels (B, 3, P, P) in [-1, 1] -> two (B, patches, width)."""
+    def forward(self, pixels: Tensor, said: Tensor | None) -> tuple[Tensor, Tensor]:
+        """pixels (B, 3, P, P) in [-1, 1], said (B, D) -> two (B, patches, width)."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        x = self.stem(pixels).flatten(2).transpose(1, 2) + self.position
+        x = self.stem(pixels, said).flatten(2).transpose(1, 2) + self.position
         raw = x
         for block in self.blocks:
             raw, x = x, block(x)
@@ -229,7 +255,7 @@ class VisionBlock(nn.Module):
         return x + self.ffn(self.norm2(x))
 
 
-def _keep_scale(layers: nn.Sequential) -> None:
+def _keep_scale(layers: Iterable[nn.Module]) -> None:
     """Weights that keep activations at unit scale.  Torch's defaults shrink them at every layer,
     and small activations are learned from slowly."""
     for layer in layers:
@@ -238,19 +264,32 @@ def _keep_scale(layers: nn.Sequential) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _conv_stem(patch: int, width: int) -> nn.Sequential:
+class Stem(nn.Module):
     """An overlapping stride-4 convolution, then stride-2 ones whose channels grow to one vector per
-    patch; early convolutions learn position far faster than a single patch projection does.
+    patch; early convolutions learn position far faster than a single patch projection does. With
+    FiLM, every convolution knows the instruction: which colour counts is decided where colours are.
     """
-    steps = patch.bit_length() - 2
-    if 4 * 2 ** (steps - 1) != patch or steps < 1:
-        raise ValueError(
-            f"backbone.sizes.patch={patch}; the convolutional stem needs a power of two >= 4"
-        )
-    grown = [width * (step + 1) // (steps + 1) // 16 * 16 for step in range(1, steps)]
-    channels = [max(min(16, width), c) for c in grown]
-    first = nn.Conv2d(3, [*channels, width][0], 8, stride=4, padding=2)
-    layers: list[nn.Module] = [first, nn.GELU()]
-    for inputs, outputs in pairwise([*channels, width]):
-        layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GELU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+
+    def __init__(self, patch: int, width: int, condition: int | None) -> None:
+        super().__init__()
+        steps = patch.bit_length() - 2
+        if 4 * 2 ** (steps - 1) != patch or steps < 1:
+            raise ValueError(
+                f"backbone.sizes.patch={patch}; the convolutional stem needs a power of two >= 4"
+            )
+        grown = [width * (step + 1) // (steps + 1) // 16 * 16 for step in range(1, steps)]
+        channels = [*(max(min(16, width), c) for c in grown), width]
+        first = nn.Conv2d(3, channels[0], 8, stride=4, padding=2)
+        rest = (nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
+        self.convolutions = nn.ModuleList([first, *rest])
+        self.films = nn.ModuleList(Film(condition, c) for c in channels if condition)
+        self.out = nn.Conv2d(width, width, 1)
+        _keep_scale([*self.convolutions, self.out])
+
+    def forward(self, pixels: Tensor, said: Tensor | None) -> Tensor:
+        """(B, 3, P, P), (B, D) -> (B, width, P / patch, P / patch)."""
+        x = pixels
+        for index, convolution in enumerate(self.convolutions):
+            x = convolution(x)
+            x = F.gelu(x if said is None else self.films[index](x, said))
+        return self.out(x)
