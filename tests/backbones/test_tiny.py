@@ -94,7 +94,7 @@ def test_extra_tokens_sit_before_the_queries(config, backbone):
     assert torch.equal(inputs.embeds[0, inputs.layout.queries], backbone.queries)
 
 
-# ---- FiLM: the pictures are looked at with the instruction in mind ---------------------------------
+# ---- FiLM: the pictures are looked at with the instruction in mind ----------------------------
 def test_film_starts_as_no_film(config, backbone):
     bare = like(change(config, backbone__film=False), make(config)).backbone
     x, _ = hidden(make(config).backbone, observe(config))
