@@ -19,6 +19,8 @@ class FakeQuery:
     gates: dict = field(default_factory=dict)
     discrepancies: dict = field(default_factory=dict)
     kept: dict | None = None
+    gflops: float = 0.0
+    gflops_total: float = 0.0
 
 
 class FakeEnv:

@@ -85,6 +85,15 @@ def test_summary_counts_tasks_depth_and_latency() -> None:
     assert s.to_json()["interval"] == [wilson(1, 2).low, wilson(1, 2).high]
 
 
+def test_flops_saved_are_those_of_the_whole_run() -> None:
+    query = {"ms": (1.0,), "layers_run": (4,), "layers_total": 8}
+    cheap = EpisodeRecord("t", 0, **query, gflops=3.0, gflops_total=4.0)
+    full = EpisodeRecord("t", 1, **query, gflops=8.0, gflops_total=8.0)
+    s = summarise([cheap, full])
+    assert (s.mean_gflops, s.flops_saved) == (5.5, pytest.approx(1 / 12))
+    assert summarise([FULL]).flops_saved is None  # nobody counted
+
+
 def test_summary_of_a_control_has_no_depth() -> None:
     s = summarise([EpisodeRecord("t", 0, success=True, steps=3)])
     assert s.layers_saved is None

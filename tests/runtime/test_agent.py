@@ -12,6 +12,7 @@ from synthetic import make_episode, measured_contract, small_contract, write_cac
 from costep.data.images import to_pixels
 from costep.data.normalise import Normaliser
 from costep.data.windows import WindowDataset
+from costep.exits.controller import ExitRule
 from costep.runtime.agent import Agent
 from costep.runtime.session import Session
 from costep.types import Observation
@@ -185,3 +186,22 @@ def test_a_contract_of_another_policy_is_refused(policy):
 def test_a_contract_without_statistics_is_refused(policy):
     with pytest.raises(ValueError, match="statistics"):
         Agent(policy, small_contract())
+
+
+# ---- cost ----------------------------------------------------------------------------------------
+def test_flops_are_those_of_the_exit_taken(recorded, policy):
+    episode, cache = recorded
+    config = policy.config
+    rule = ExitRule.forced(config.exit_layers, config.exit_layers[0], probe=config.probe)
+    looks = {}
+    for name, exits in (("full", None), ("early", rule)):
+        agent = Agent(policy, cache.contract(), exits=exits, count_flops=True)
+        _, looks[name] = agent.act(seeing(episode, 0), episode.instruction)
+    full, early = looks["full"], looks["early"]
+    assert full.gflops == full.gflops_total == early.gflops_total > 0
+    layer = (full.gflops - early.gflops) / (config.layers_run - config.exit_layers[0] - 1)
+    vision = full.gflops - config.layers_run * layer
+    assert 0 < early.gflops < full.gflops
+    assert vision > 0  # paid whatever the exit: FLOPs saved are fewer than layers saved
+    plain = Agent(policy, cache.contract())
+    assert plain.act(seeing(episode, 0), episode.instruction)[1].gflops == 0

@@ -92,7 +92,11 @@ def prepare(arguments: argparse.Namespace, tasks: tuple[str, ...]):
     loaded = load(arguments.checkpoint)
     rule, named = exit_rule(loaded, arguments.exits, arguments.force_exit)
     agent = Agent(
-        loaded.policy, loaded.contract, exits=rule, n_action_steps=arguments.n_action_steps
+        loaded.policy,
+        loaded.contract,
+        exits=rule,
+        n_action_steps=arguments.n_action_steps,
+        count_flops=True,
     )
     steps = arguments.n_action_steps or loaded.config.execute
     identity = f"{loaded.config.preset}/{loaded.config.size} {fingerprint(loaded.directory)[:12]}"

@@ -19,6 +19,7 @@ class Query(Protocol):
 
     ms: time from observation to chunk.  gates: {head layer: 3 weights}.  discrepancies: {backbone
     layer: value}.  kept: {head layer: (V,) selection frequency of each vision token} or None.
+    gflops, gflops_total: what it computed, and what it would have without exits; 0 if not counted.
     """
 
     ms: float
@@ -28,6 +29,8 @@ class Query(Protocol):
     gates: Mapping[int, Any]
     discrepancies: Mapping[int, float]
     kept: Mapping[int, Any] | None
+    gflops: float
+    gflops_total: float
 
 
 class Agent(Protocol):

@@ -25,8 +25,9 @@ class Recording:
 
     frames: camera -> (n + 1, H, W, 3) uint8, what the policy saw, and the scene at the end.
     actions: (n, A) environment units.  query_steps: (q,) the step each query was made at.
-    ms, layers_run, exit_layer: (q,).  gates: head layer -> (q, 3), vision, intent, action.
-    kept: head layer -> (q, V).  discrepancies: backbone layer -> (q,), NaN where not tested.
+    ms, layers_run, exit_layer: (q,).  gflops, gflops_total: of all queries together, 0 if not
+    counted.  gates: head layer -> (q, 3), vision, intent, action.  kept: head layer -> (q, V).
+    discrepancies: backbone layer -> (q,), NaN where not tested.
     """
 
     task: str
@@ -41,6 +42,8 @@ class Recording:
     ms: np.ndarray
     layers_run: np.ndarray
     exit_layer: np.ndarray
+    gflops: float = 0.0
+    gflops_total: float = 0.0
     gates: dict[int, np.ndarray] = field(default_factory=dict)
     kept: dict[int, np.ndarray] = field(default_factory=dict)
     discrepancies: dict[int, np.ndarray] = field(default_factory=dict)
@@ -89,7 +92,16 @@ class Recording:
         return {"about": np.asarray(json.dumps(about)), **arrays}
 
 
-ABOUT = ("task", "seed", "instruction", "success", "control_hz", "layers_total")
+ABOUT = (
+    "task",
+    "seed",
+    "instruction",
+    "success",
+    "control_hz",
+    "layers_total",
+    "gflops",
+    "gflops_total",
+)
 PLAIN = ("actions", "query_steps", "ms", "layers_run", "exit_layer")
 PER_LAYER = ("gates", "kept", "discrepancies")
 
@@ -128,6 +140,8 @@ class Recorder:
             ms=np.array([q.ms for q in queries], dtype=np.float64),
             layers_run=np.array([q.layers_run for q in queries], dtype=np.int64),
             exit_layer=np.array([q.exit_layer for q in queries], dtype=np.int64),
+            gflops=float(sum(q.gflops for q in queries)),
+            gflops_total=float(sum(q.gflops_total for q in queries)),
             gates=_columns([q.gates for q in queries]),
             kept=_columns([q.kept or {} for q in queries]),
             discrepancies=_columns([q.discrepancies for q in queries]),

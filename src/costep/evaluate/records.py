@@ -30,7 +30,8 @@ class EpisodeRecord:
     ms: milliseconds per query, the environment's time excluded.  layers_run, layers_total: backbone
     layers executed, and executed without exits.  exit_layers: 0-based layer whose action was taken.
     gates: {head layer: (vision, intent, action)}.  discrepancies: {backbone layer: value}, None
-    where a layer had nothing to compare with.
+    where a layer had nothing to compare with.  gflops, gflops_total: computed by all queries of the
+    episode, and by as many without exits; 0 where nobody counted.
     """
 
     task: str
@@ -42,6 +43,8 @@ class EpisodeRecord:
     ms: tuple[float, ...] = ()
     layers_run: tuple[int, ...] = ()
     layers_total: int = 0
+    gflops: float = 0.0
+    gflops_total: float = 0.0
     exit_layers: tuple[int, ...] = ()
     gates: tuple[dict[int, tuple[float, ...]], ...] = ()
     discrepancies: tuple[dict[int, float | None], ...] = ()
@@ -114,7 +117,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Summary:
-    """A whole run in a few numbers. ``layers_saved`` = 1 - layers run / layers without exits."""
+    """A whole run in a few numbers. ``layers_saved`` = 1 - layers run / layers without exits;
+    ``flops_saved`` the same of all computation, vision included.
+    """
 
     overall: Score
     tasks: dict[str, Score]
@@ -125,6 +130,8 @@ class Summary:
     layers_total: int
     layers_saved: float | None
     layers_saved_interval: Interval | None
+    mean_gflops: float | None
+    flops_saved: float | None
     ms_p50: float | None
     ms_p95: float | None
 
@@ -190,6 +197,7 @@ def summarise(records: Iterable[EpisodeRecord]) -> Summary:
     ran = [sum(r.layers_run) for r in records if r.layers_run]
     available = [r.layers_total * len(r.layers_run) for r in records if r.layers_run]
     used = bootstrap_ratio(ran, available) if ran else None
+    spent, whole = sum(r.gflops for r in records), sum(r.gflops_total for r in records)
     return Summary(
         overall=_score(records),
         tasks=tasks,
@@ -200,6 +208,8 @@ def summarise(records: Iterable[EpisodeRecord]) -> Summary:
         layers_total=max((r.layers_total for r in records), default=0),
         layers_saved=1 - sum(ran) / sum(available) if ran else None,
         layers_saved_interval=Interval(1 - used.high, 1 - used.low) if used else None,
+        mean_gflops=spent / len(ms) if whole else None,
+        flops_saved=1 - spent / whole if whole else None,
         ms_p50=percentile(ms, 50),
         ms_p95=percentile(ms, 95),
     )

@@ -153,6 +153,8 @@ def to_record(recording: Recording, seconds: float) -> EpisodeRecord:
         ms=tuple(round(float(x), 3) for x in recording.ms),
         layers_run=tuple(int(x) for x in recording.layers_run),
         layers_total=recording.layers_total,
+        gflops=round(recording.gflops, 6),
+        gflops_total=round(recording.gflops_total, 6),
         exit_layers=tuple(int(x) for x in recording.exit_layer),
         gates=tuple(
             {layer: tuple(round(float(x), 4) for x in g[q]) for layer, g in recording.gates.items()}

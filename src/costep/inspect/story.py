@@ -134,6 +134,7 @@ def _success_row(run: Run, is_star: bool) -> report.SuccessRow:
         kind="highlight" if is_star else kinds.get(run.role, "result"),
         note=run.note,
         layers_saved=run.summary.layers_saved,
+        flops_saved=run.summary.flops_saved,
         mean_steps=run.summary.mean_steps,
     )
 

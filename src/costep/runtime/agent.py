@@ -20,6 +20,7 @@ from costep.data.images import to_pixels
 from costep.data.normalise import Normaliser
 from costep.exits.controller import ExitRule
 from costep.policy import Policy
+from costep.runtime.cost import QueryCost, query_cost
 from costep.runtime.session import Session
 from costep.types import Observation, Trace
 
@@ -27,7 +28,7 @@ from costep.types import Observation, Trace
 @dataclass(frozen=True)
 class Query:
     """What one run of the network cost and showed; ms is from observation to chunk, environment
-    excluded.
+    excluded.  gflops and gflops_total (every layer, no exits) are 0 unless they were asked for.
     """
 
     ms: float
@@ -37,6 +38,8 @@ class Query:
     gates: dict[int, tuple[float, ...]]
     discrepancies: dict[int, float]
     kept: dict[int, np.ndarray] | None
+    gflops: float = 0.0
+    gflops_total: float = 0.0
 
 
 class Agent:
@@ -54,9 +57,12 @@ class Agent:
         *,
         exits: ExitRule | None = None,
         n_action_steps: int | None = None,
+        count_flops: bool = False,
     ) -> None:
         self.policy, self.contract, self.exits = policy.eval(), contract, exits
         self.normaliser, self.n_action_steps = Normaliser(contract), n_action_steps
+        self._count = count_flops
+        self._costs: dict[tuple[str, ...], QueryCost] = {}
         _agree(policy, contract)
         self.reset(0)
 
@@ -79,8 +85,9 @@ class Agent:
         """
         begin, query = time.perf_counter(), None
         if self._session.hungry:
-            action, trace = self._session.act(self._observe(observation, instruction))
-            query = self._record(trace, (time.perf_counter() - begin) * 1e3)
+            seen = self._observe(observation, instruction)
+            action, trace = self._session.act(seen)
+            query = self._record(trace, (time.perf_counter() - begin) * 1e3, self._cost(seen))
         else:
             action = self._session.pop()
         return self.normaliser.unnormalise(action)[0].cpu().numpy().astype(np.float32), query
@@ -102,15 +109,26 @@ class Agent:
         images = {name: x.to(device) for name, x in images.items()}
         return Observation(images, self.normaliser.state(state).to(device), (instruction,))
 
-    def _record(self, trace: Trace, ms: float) -> Query:
+    def _cost(self, seen: Observation) -> QueryCost:
+        """Counted once per instruction."""
+        if not self._count:
+            return QueryCost(0.0, {})
+        if seen.instruction not in self._costs:
+            self._costs[seen.instruction] = query_cost(self.policy, seen, self.exits)
+        return self._costs[seen.instruction]
+
+    def _record(self, trace: Trace, ms: float, cost: QueryCost) -> Query:
+        exit_layer = int(trace.exit_layer[0])
         return Query(
             ms=ms,
             layers_run=trace.layers_run,
             layers_total=self.policy.config.layers_run,
-            exit_layer=int(trace.exit_layer[0]),
+            exit_layer=exit_layer,
             gates={k: tuple(g[0].tolist()) for k, g in trace.gates.items()},
             discrepancies={r.layer: float(r.discrepancy[0]) for r in trace.exits},
             kept={k: v[0].cpu().numpy() for k, v in trace.kept.items()} or None,
+            gflops=cost.of(exit_layer),
+            gflops_total=cost.full,
         )
 
 

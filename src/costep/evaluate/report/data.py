@@ -25,7 +25,7 @@ class SuccessRow:
     """One run in the success table.
 
     kind: controls are drawn in grey, the highlight in the accent colour.  layers_saved: fraction of
-    backbone layers not run, None for an agent without network.
+    backbone layers not run, flops_saved of all computation; None for an agent without network.
     """
 
     label: str
@@ -33,6 +33,7 @@ class SuccessRow:
     kind: Kind = "result"
     note: str = ""
     layers_saved: float | None = None
+    flops_saved: float | None = None
     mean_steps: float | None = None
 
 

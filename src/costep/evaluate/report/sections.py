@@ -109,11 +109,12 @@ def _success_table(rows: Iterable[SuccessRow]) -> str:
         f"<small>{row.score.successes} of {row.score.trials}</small></td>"
         f"<td class=num>{_bounds(row.score)}</td>"
         f"<td class=num>{_percent(row.layers_saved)}</td>"
+        f"<td class=num>{_percent(row.flops_saved)}</td>"
         f"<td class=num>{_number(row.mean_steps, 0)}</td></tr>"
         for row in rows
     )
     axis = "<th scope=col class=axis><span>0%</span><span>50%</span><span>100%</span></th>"
-    names = ("Success", "95% interval", "Layers saved", "Mean steps")
+    names = ("Success", "95% interval", "Layers saved", "FLOPs saved", "Mean steps")
     numbers = "".join(f"<th scope=col class=num>{name}</th>" for name in names)
     head = f"<tr><th scope=col>Policy</th>{axis}{numbers}</tr>"
     return _table(f"<thead>{head}</thead><tbody>{body}</tbody>", "success")
