@@ -42,7 +42,7 @@ def base_fields(contract: Contract) -> dict[str, Any]:
             "STATE": MODES[contract.state.normalisation],
             "ACTION": MODES[contract.action.normalisation],
         },
-        "device": "cpu",
+        "device": None,  # LeRobot chooses what the machine has
         "use_amp": False,
         "use_peft": False,
         "push_to_hub": False,
