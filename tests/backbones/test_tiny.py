@@ -1,6 +1,7 @@
 """The small backbone: taps, padding, cameras, laziness, and what it refuses."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -238,6 +239,29 @@ def test_only_the_consumed_layers_run(config, backbone, consumed):
     for _ in range(consumed):
         next(taps)
     assert ran == list(range(consumed))
+
+
+@pytest.mark.parametrize("cuts", [(0, 6), (0, 1, 4, 6), (0, 3, 3, 6)])
+def test_segments_are_the_layers(config, backbone, cuts):
+    with torch.no_grad():
+        inputs = backbone.prepare(observe(config))
+        taps, hidden, others = list(backbone.layers(inputs)), inputs.embeds, []
+        for start, stop in pairwise(cuts):
+            hidden, some = backbone.segment(inputs, hidden, start, stop)
+            others += some
+    assert torch.equal(hidden, taps[-1].hidden)
+    for a, b in zip(taps, others, strict=True):
+        assert a.layer == b.layer
+        assert torch.equal(a.hidden, b.hidden)
+        assert torch.equal(a.kv[0], b.kv[0])
+        assert torch.equal(a.kv[1], b.kv[1])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, 7)])
+def test_a_segment_outside_the_backbone_is_refused(config, backbone, start, stop):
+    inputs = backbone.prepare(observe(config))
+    with pytest.raises(ValueError, match=rf"layer {start} to {stop}; expected 0 <= start <= stop"):
+        backbone.segment(inputs, inputs.embeds, start, stop)
 
 
 # ---- cameras -------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """The backbone protocol: prepare a query once, then hand out one tap per transformer layer.
 
 A backbone knows nothing of actions; a head knows taps, never a backbone class.  ``layers`` is a
-generator, so whoever stops asking stops the computation: early exit is a ``break``.
+generator, so whoever stops asking stops the computation: early exit is a ``break``.  ``segment``
+runs some layers in one go, on the same buffers and with the same numbers.  Both rest on ``layer``,
+which a backbone implements: one layer from the residual stream of the tap before it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from costep.config import PolicyConfig
 from costep.types import BackboneInfo, Layout, Observation, Tap
 
 
@@ -38,8 +41,35 @@ class Backbone(ABC, nn.Module):
         """
 
     @abstractmethod
+    def layer(self, index: int, hidden: Tensor, inputs: Inputs) -> Tap:
+        """Layer ``index`` (0-based) on hidden (B, N, D): ``inputs.embeds`` for the first one, the
+        ``hidden`` of the tap before for the others.
+        """
+
     def layers(self, inputs: Inputs) -> Iterator[Tap]:
         """One transformer layer per ``next()``."""
+        hidden = inputs.embeds
+        for index in range(self.info.layers):
+            tap = self.layer(index, hidden, inputs)
+            yield tap
+            hidden = tap.hidden
+
+    def segment(
+        self, inputs: Inputs, hidden: Tensor, start: int, stop: int
+    ) -> tuple[Tensor, tuple[Tap, ...]]:
+        """Layers ``start`` to ``stop - 1`` on a prepared query: the residual stream after them and
+        their taps.  hidden as in :meth:`layer`.
+        """
+        if not 0 <= start <= stop <= self.info.layers:
+            raise ValueError(
+                f"segment from layer {start} to {stop}; expected 0 <= start <= stop <= "
+                f"{self.info.layers}"
+            )
+        taps = []
+        for index in range(start, stop):
+            taps.append(self.layer(index, hidden, inputs))
+            hidden = taps[-1].hidden
+        return hidden, tuple(taps)
 
     @abstractmethod
     def save_tokenizer(self, folder: Path) -> None:
@@ -47,3 +77,17 @@ class Backbone(ABC, nn.Module):
 
     @abstractmethod
     def load_tokenizer(self, folder: Path) -> None: ...
+
+
+def query_rows(config: PolicyConfig) -> int:
+    """How many learnable query embeddings the configuration asks for."""
+    width = config.pad_dim or config.action_dim
+    match config.backbone.queries:
+        case "per_slot":
+            return config.chunk * width
+        case "per_dof":
+            return width
+        case "none":
+            return 0
+        case _:
+            return config.backbone.n_queries

@@ -10,7 +10,7 @@ pre-training needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from costep.backbones.base import Backbone, Inputs
+from costep.backbones.base import Backbone, Inputs, query_rows
 from costep.backbones.words import build_tokenizer, encode
 from costep.config import BackboneSizes, PolicyConfig
 from costep.nn.attention import attend, split_heads
@@ -58,7 +58,7 @@ class TinyBackbone(Backbone):
         self.words = nn.Embedding(sizes.vocabulary, sizes.width)
         self.blocks = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.layers))
         self.final_norm = RMSNorm(sizes.width)
-        self.queries = nn.Parameter(torch.randn(self._query_rows(config), sizes.width) * 0.02)
+        self.queries = nn.Parameter(torch.randn(query_rows(config), sizes.width) * 0.02)
         self.info = BackboneInfo(
             layers=sizes.layers, width=sizes.width, kv_heads=sizes.kv_heads,
             head_dim=sizes.width // sizes.heads, rope_theta=sizes.rope_theta,
@@ -68,18 +68,6 @@ class TinyBackbone(Backbone):
         self.chunk = config.chunk
         nn.init.normal_(self.words.weight, std=0.02)
         _keep_scale(self.projector)
-
-    def _query_rows(self, config: PolicyConfig) -> int:
-        width = config.pad_dim or config.action_dim
-        match config.backbone.queries:
-            case "per_slot":
-                return config.chunk * width
-            case "per_dof":
-                return width
-            case "none":
-                return 0
-            case _:
-                return config.backbone.n_queries
 
     def prepare(self, observation: Observation, extra: Tensor | None = None) -> Inputs:
         text, text_valid = self._read(observation)
@@ -106,11 +94,9 @@ class TinyBackbone(Backbone):
         angle = angles(position, self.info.head_dim, self.info.rope_theta)
         return Inputs(embeds, self._allowed(valid), angle, layout)
 
-    def layers(self, inputs: Inputs) -> Iterator[Tap]:
-        x = inputs.embeds
-        for index, block in enumerate(self.blocks):
-            x, kv = block(x, inputs)
-            yield Tap(index, x, inputs.layout, kv, self.final_norm)
+    def layer(self, index: int, hidden: Tensor, inputs: Inputs) -> Tap:
+        hidden, kv = self.blocks[index](hidden, inputs)
+        return Tap(index, hidden, inputs.layout, kv, self.final_norm)
 
     def save_tokenizer(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
