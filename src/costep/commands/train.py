@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from costep.commands import recipe as recipes
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", type=Path, help="a LeRobotDataset v3.0, or a frame cache made from one"
+        "data", type=Path, nargs="?", help="a LeRobotDataset v3.0, or a frame cache made from one"
     )
+    recipes.add(parser)
     parser.add_argument(
-        "--preset",
-        default="composed",
-        help="s2vla focusvla composed a1_mlp a1_flow vla_adapter oft",
+        "--preset", help="s2vla focusvla composed a1_mlp a1_flow vla_adapter oft (default composed)"
     )
-    parser.add_argument("--size", default="tiny", choices=("tiny", "small", "full"))
+    parser.add_argument("--size", choices=("tiny", "small", "full"), help="default tiny")
     parser.add_argument(
         "--set",
         nargs="*",
@@ -40,11 +41,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="with --init: whose normalisation",
     )
     parser.add_argument("--tasks", nargs="*", help="train on these tasks of the dataset only")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument(
-        "--accumulate", type=int, default=1, help="micro-batches per optimiser step"
-    )
+    parser.add_argument("--steps", type=int, help="default 2000")
+    parser.add_argument("--batch-size", type=int, help="per process and pass, default 64")
+    parser.add_argument("--accumulate", type=int, help="passes per optimiser step, default 1")
     parser.add_argument("--minutes", type=float, help="stop (and save) after so much time")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--checkpoint-every", type=int, default=500)
@@ -66,12 +65,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from costep.train.loop import train
     from costep.train.options import TrainOptions
 
+    recipe = recipes.settle(arguments)
+    if arguments.dry_run:
+        return recipes.plan(arguments, wanted(arguments, recipe), recipe)
+    if arguments.data is None:
+        raise ValueError("name the data to train on: costep train DATA ...")
     torch.manual_seed(arguments.seed)
-    out = arguments.out or Path("outputs/train") / arguments.preset
-    cache = open_cache(arguments.data, _pixels(arguments), arguments.heldout)
+    out = arguments.out or Path("outputs/train") / (recipe.name if recipe else arguments.preset)
+    pixels = wanted(arguments, recipe).backbone.sizes.pixels
+    cache = open_cache(arguments.data, pixels, arguments.heldout)
     tasks = arguments.tasks or None
     policy, contract = starting_policy(
-        arguments, cache.contract_of(tasks) if tasks else cache.contract()
+        arguments, cache.contract_of(tasks) if tasks else cache.contract(), recipe
     )
     dataset = WindowDataset(cache, contract, history=policy.config.history, tasks=tasks)
     options = TrainOptions(
@@ -85,7 +90,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         checkpoint_every=arguments.checkpoint_every,
         ema=arguments.ema,
         wandb=arguments.wandb,
-        weight_decay=0.01,
+        weight_decay=arguments.weight_decay,
         resume=(out / "checkpoints" / "last").exists(),
     )
     with bar(f"training {policy.config.preset} ({policy.config.size})") as line:
@@ -141,13 +146,13 @@ def open_cache(data: Path, pixels: int, heldout: float | None):
         )
 
 
-def starting_policy(arguments: argparse.Namespace, contract):
+def starting_policy(arguments: argparse.Namespace, contract, recipe=None):
     """(policy, the contract it speaks): from scratch, or from ``--init``."""
     from costep.policy import Policy
     from costep.train.finetune import adopt_backbone, starting_point
 
+    config = wanted(arguments, recipe)
     if arguments.init is None:
-        config = overridden(_preset(arguments), arguments.set)
         policy = Policy(config)
         if arguments.backbone is not None:
             adopt_backbone(policy, arguments.backbone)
@@ -156,36 +161,43 @@ def starting_policy(arguments: argparse.Namespace, contract):
         raise ValueError("--init starts with a whole policy; leave out --backbone, or --init")
     start = starting_point(arguments.init, contract, statistics=arguments.statistics)
     policy = start.policy
-    if arguments.set:
-        policy = Policy(overridden(start.config, arguments.set))
+    if config != start.config:
+        policy = Policy(config)
         policy.load_state_dict(start.policy.state_dict())
-    return policy.train(), start.contract
+        policy.decoder.load_tokenizer(start.directory / "decoder")
+    return policy.train(), replace(start.contract, chunk=config.chunk)
+
+
+def wanted(arguments: argparse.Namespace, recipe=None):
+    """The configuration to train: preset or ``--init``, then the recipe, then ``--set``."""
+    from costep.presets import preset
+    from costep.train.checkpoint import read_config, resolve
+
+    if arguments.init is None:
+        config = preset(arguments.preset, arguments.size)
+    else:
+        config = read_config(resolve(arguments.init))
+    return overridden(recipes.following(config, recipe), arguments.set)
 
 
 def overridden(config, settings: list[str]):
     """``config`` with FIELD=VALUE settings applied: JSON where it parses, else words."""
     import json
 
-    from costep.config import PolicyConfig
+    from costep.train.recipe import changed
 
-    data = config.to_dict()
+    values = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(
                 f"--set {setting!r}: expected FIELD=VALUE, for example head.focus.top_k_frac=0.25"
             )
-        *parents, leaf = path.split(".")
-        node = data
-        for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or leaf not in node:
-            raise ValueError(f"--set {path}: no such field; a policy has {', '.join(data)}")
         try:
-            node[leaf] = json.loads(text)
+            values[path] = json.loads(text)
         except json.JSONDecodeError:
-            node[leaf] = text
-    return PolicyConfig.from_dict(data)
+            values[path] = text
+    return changed(config, values)
 
 
 def processor_writers() -> tuple:
@@ -193,17 +205,3 @@ def processor_writers() -> tuple:
     from costep.plugin.processor_files import write_processors
 
     return (write_processors,)
-
-
-def _preset(arguments: argparse.Namespace):
-    from costep.presets import preset
-
-    return preset(arguments.preset, arguments.size)
-
-
-def _pixels(arguments: argparse.Namespace) -> int:
-    if arguments.init is None:
-        return overridden(_preset(arguments), arguments.set).backbone.sizes.pixels
-    from costep.train.checkpoint import read_config, resolve
-
-    return read_config(resolve(arguments.init)).backbone.sizes.pixels

@@ -1,0 +1,81 @@
+"""``costep train --recipe NAME``: a paper's training row in place of flags; flags still win."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from costep.config import PolicyConfig
+    from costep.train.recipe import Recipe
+
+DEFAULTS = {"preset": "composed", "size": "tiny", "steps": 2000, "batch_size": 64, "accumulate": 1}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="a training row of a paper: a name from runs/recipes, or a TOML file",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be trained and stop; needs no data"
+    )
+
+
+def settle(arguments: argparse.Namespace) -> Recipe | None:
+    """Fill what the command line left open, from the recipe or else from ``DEFAULTS``."""
+    from costep.train.recipe import load
+
+    recipe = load(arguments.recipe) if arguments.recipe else None
+    arguments.weight_decay = 0.01
+    if recipe is not None:
+        _fill(arguments, recipe)
+    for name, value in DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    return recipe
+
+
+def _fill(arguments: argparse.Namespace, recipe: Recipe) -> None:
+    if arguments.preset not in (None, recipe.preset):
+        raise ValueError(
+            f"--preset {arguments.preset} with --recipe {recipe.name}, which trains "
+            f"{recipe.preset}; leave one of them out"
+        )
+    arguments.preset, arguments.size = recipe.preset, arguments.size or "full"
+    arguments.steps = arguments.steps or recipe["steps"]
+    arguments.weight_decay = recipe["weight_decay"]
+    if arguments.accumulate is None:
+        processes = int(os.environ.get("WORLD_SIZE", 1))
+        arguments.batch_size, arguments.accumulate = recipe.micro_batch(
+            processes, arguments.batch_size
+        )
+
+
+def following(config: PolicyConfig, recipe: Recipe | None) -> PolicyConfig:
+    """``config`` with the recipe's settings for its size."""
+    from costep.train.recipe import changed
+
+    return config if recipe is None else changed(config, recipe.settings(config.size))
+
+
+def plan(
+    arguments: argparse.Namespace, config: PolicyConfig, recipe: Recipe | None
+) -> dict[str, Any]:
+    """What would be trained, as plain data; also printed."""
+    from costep.commands.progress import say
+
+    names = ("preset", "size", "steps", "batch_size", "accumulate", "weight_decay")
+    run = {name: getattr(arguments, name) for name in names}
+    say("  ".join(f"{name}={value}" for name, value in run.items()))
+    values = {}
+    if recipe is not None:
+        say(f"recipe {recipe.name}: {recipe.source}")
+        used = {*recipe.settings(config.size), "steps", "batch", "weight_decay"}
+        for key, v in sorted(recipe.values.items(), key=lambda item: item[1].origin):
+            note = "" if key in used else "   (not applied)"
+            say(f"  {v.origin:9} {key} = {v.value}{note}")
+            values[key] = {"value": v.value, "origin": v.origin, "applied": key in used}
+    return {"run": run, "recipe": values, "config": config.to_dict()}
