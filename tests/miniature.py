@@ -44,16 +44,23 @@ def miniature(name="s2vla", **fields):
             small |= {"head__gate__layers": (3,), "belief__dim": 12}
     if config.head.vision_layer != "per_layer":
         small["head__vision_layer"] = 2
-    if config.head.kind == "expert":
+    if config.head.kind in ("fast", "gr00t"):
+        small |= {"head__depth": 3, "head__width": 32, "head__heads": 2}
+        small |= {"decoder__tokens__vocabulary": 128}
+    if config.head.kind in ("expert", "pi"):
         small |= {"head__depth": 6, "head__heads": 4}
         small |= {"decoder__flow__width": 32, "decoder__flow__ffn": 48}
     return change(change(config, **small), **fields)
 
 
 def make(config, seed=0):
-    """A policy with seeded weights, ready to act."""
+    """A policy with seeded weights, ready to act; a token decoder has seen random chunks."""
     torch.manual_seed(seed)
-    return Policy(config).eval()
+    policy = Policy(config).eval()
+    if not policy.decoder.fitted:
+        batch = windows(config, rows=64)
+        policy.decoder.fit(batch["actions"], batch["action_valid"])
+    return policy
 
 
 def like(config, policy):

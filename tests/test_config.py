@@ -202,10 +202,10 @@ def test_illegal_crosses_name_the_field(name, fields, message):
 
 
 def test_upstream_compat_is_for_the_ancestors():
-    for rope in ("upstream", "none"):
+    for kv, rope in (("separate", "upstream"), ("shared", "none")):
         change(
-            miniature("vla_adapter"),
-            upstream_compat=True, head__rope=rope, head__chunk_embed=False,
+            miniature("vla_adapter"), upstream_compat=True,
+            head__kv=kv, head__rope=rope, head__chunk_embed=False,
         )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def truncated(policy, e):
     """The same weights in a policy whose backbone and head end after layer e."""
     config = policy.config
     fields = {"backbone__sizes__layers": e + 1, "exits__layers": None, "exits__probe": None}
-    if config.head.kind != "queries":
+    if config.layer_map:
         fields["head__depth"] = sum(m <= e for m in config.layer_map)
     if config.decoder.kind == "flow":
         fields["decoder__flow__steps"] = config.decoder.flow.steps_exits

@@ -149,7 +149,8 @@ class Policy(nn.Module):
         config = self.config
         probe = () if config.probe is None else (config.probe,)
         eligible = (*probe, *config.exit_layers)
-        every = config.head.kind != "step" and config.train.exit_sampling == "all_layers"
+        anywhere = config.head.kind != "step" and not config.head.last_only
+        every = anywhere and config.train.exit_sampling == "all_layers"
         return tuple(range(config.layers_run)) if every else eligible
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -21,6 +21,7 @@ from costep.config import (
     Focus,
     Head,
     PolicyConfig,
+    Tokens,
     Train,
 )
 
@@ -71,6 +72,30 @@ QWEN3_VL_2B = BackboneSizes(
     vision_layers=24,
     vision_heads=16,
 )
+QWEN3_VL_4B = replace(
+    QWEN3_VL_2B,
+    width=2560,
+    layers=36,
+    heads=32,  # of 128 each, more than the width holds
+    head_dim=128,
+    ffn=9728,
+)
+QWEN2_5_VL_3B = BackboneSizes(
+    width=2048,
+    layers=36,
+    heads=16,
+    kv_heads=2,
+    ffn=11_008,
+    rope_theta=1e6,
+    vocabulary=151_936,
+    text_tokens=64,
+    pixels=224,
+    patch=14,
+    vision_width=1280,
+    vision_layers=32,
+    vision_heads=16,
+    vision_ffn=3420,
+)
 PRISMATIC_05B = BackboneSizes()  # Qwen2.5-0.5B with DINOv2-L and SigLIP so400m
 MOLMO_7B = BackboneSizes(
     width=3584,
@@ -92,6 +117,8 @@ MOLMO_7B = BackboneSizes(
 def s2vla(size: Size = "full") -> PolicyConfig:
     """S2-VLA: Qwen3-VL-2B, 24 SSGAA layers, one belief-gated layer in the middle (arXiv
     2606.27872).
+
+    The head's width, 2048, is inferred: the paper states 7 GB of memory and no width.
     """
     sizes, depth = _sizes(size, QWEN3_VL_2B), _step_depth(size)
     head = Head(
@@ -119,19 +146,23 @@ def s2vla(size: Size = "full") -> PolicyConfig:
     )
 
 
-def focusvla(size: Size = "full") -> PolicyConfig:
+def focusvla(size: Size = "full", arms: int = 1, cameras: int = 2) -> PolicyConfig:
     """FocusVLA: cascaded attention, half of the patches, a gate per channel, raw values (arXiv
     2603.28740).
+
+    ``arms=2, cameras=3`` is the dual-arm row: 14 dimensions, 16 steps, K = 384 of 768 patches.
     """
     focus = Focus(top_k_frac=0.5, gate="element", values="ds")
     head = Head(depth=_step_depth(size), focus=focus, **_head_width(size, 896))
     return PolicyConfig(
         preset="focusvla",
         size=size,
+        cameras=_cameras(arms, cameras),
         trace_layers=(head.depth // 3,),
         head=head,
         backbone=_prismatic(size),
         train=_train(size, "all", 2e-4, 2e-4),
+        **({} if arms == 1 else {"action_dim": 14, "state_dim": 14, "chunk": 16}),
     )
 
 
@@ -217,8 +248,33 @@ def composed(size: Size = "full") -> PolicyConfig:
     )
 
 
+def fast(size: Size = "full") -> PolicyConfig:
+    """S2-VLA's table 4, "Qwen3-VL + FAST": action tokens written one by one from the last tap."""
+    depth = {"tiny": 2, "small": 4, "full": 6}[size]
+    head = Head(kind="fast", depth=depth, **_head_width(size, 1024))
+    return _transplant("fast", size, head, Decoder(tokens=Tokens()))
+
+
+def pi(size: Size = "full") -> PolicyConfig:
+    """S2-VLA's table 4, "Qwen3-VL + PI": a flow expert that projects every tap itself."""
+    sizes = _sizes(size, QWEN3_VL_4B)
+    flow = Flow() if size == "full" else Flow(width=sizes.width, ffn=2 * sizes.width)
+    head = Head(kind="pi", depth=sizes.layers, heads=8 if size == "full" else sizes.heads)
+    return _transplant("pi", size, head, Decoder(kind="flow", flow=flow))
+
+
+def gr00t(size: Size = "full") -> PolicyConfig:
+    """S2-VLA's table 4, "Qwen3-VL + GR00T": a diffusion transformer on the last tap."""
+    depth = {"tiny": 4, "small": 8, "full": 16}[size]
+    width, heads = {"tiny": (128, 4), "small": (384, 6), "full": (768, 12)}[size]
+    head = Head(kind="gr00t", depth=depth, width=width, heads=heads)
+    return _transplant("gr00t", size, head, Decoder(kind="flow", flow=Flow(steps=4)))
+
+
+TRANSPLANTED = (fast, pi, gr00t)  # other people's heads in S2-VLA's table 4
 PRESETS: dict[str, Callable[[Size], PolicyConfig]] = {
-    f.__name__: f for f in (s2vla, focusvla, a1_mlp, a1_flow, vla_adapter, oft, composed)
+    f.__name__: f
+    for f in (s2vla, focusvla, a1_mlp, a1_flow, vla_adapter, oft, composed, *TRANSPLANTED)
 }
 
 
@@ -258,6 +314,17 @@ def _belief_dim(size: Size) -> int:
     return {"tiny": 64, "small": 128, "full": 512}[size]
 
 
+def _cameras(arms: int, cameras: int) -> tuple[str, ...]:
+    """One view of the scene, then one per wrist."""
+    if arms not in (1, 2) or not 1 <= cameras <= 1 + arms:
+        raise ValueError(
+            f"arms={arms}, cameras={cameras}: expected 1 or 2 arms and 1 to {1 + arms} cameras "
+            "(the scene, then one per wrist); name others with replace(config, cameras=...)"
+        )
+    wrists = ("wrist",) if arms == 1 else ("left_wrist", "right_wrist")
+    return ("agent", *wrists)[:cameras]
+
+
 def _full(size: Size, value: int) -> int | None:
     return value if size == "full" else None
 
@@ -268,6 +335,24 @@ def _prismatic(size: Size) -> Backbone:
         sizes=_sizes(size, PRISMATIC_05B),
         train="lora" if size == "full" else "full",
         **_queries(size),
+    )
+
+
+def _transplant(name: str, size: Size, head: Head, decoder: Decoder) -> PolicyConfig:
+    """Another head on a Qwen backbone without queries, the recipe of S2-VLA's table 4."""
+    return PolicyConfig(
+        preset=name,
+        size=size,
+        head=head,
+        decoder=decoder,
+        backbone=Backbone(
+            **_family(size, "qwen3_vl"),
+            sizes=_sizes(size, QWEN3_VL_4B),
+            image_tokens=_full(size, 64),
+            queries="none",
+            n_queries=0,
+        ),
+        train=_train(size, "all" if head.kind == "pi" else "last", 2e-5, 1e-4, warmup=5000),
     )
 
 

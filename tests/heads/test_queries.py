@@ -60,9 +60,3 @@ def test_no_flow_on_queries():
     _, head, layout, taps, seen = on_taps()
     with pytest.raises(TypeError, match="QueryHead carries no flow decoder"):
         head.rerun(climb(head, layout, taps[:1], seen), torch.zeros(2, 4, 7), torch.ones(2))
-
-
-def test_unavailable_heads_are_refused_by_name():
-    config = miniature("a1_flow", head__kind="pi")
-    with pytest.raises(ValueError, match=r"head\.kind='pi' is not available"):
-        heads.build(config, info())

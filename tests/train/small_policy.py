@@ -44,6 +44,10 @@ class Windows:
             "history_valid": torch.ones(len(at), self.config.history, dtype=torch.bool),
         }
 
+    def chunks(self, indices):
+        batch = self.batch(indices)
+        return {k: batch[k] for k in ("actions", "action_valid")}
+
     def sample_indices(self, step, batch_size, seed):
         return np.random.default_rng((seed, step)).integers(0, self.samples, batch_size)
 
@@ -59,7 +63,9 @@ def small(name="s2vla", **train):
     if head.kind == "step":
         gate = replace(head.gate, layers=(2,) if head.gate.layers else ())
         head = replace(head, depth=4, width=32, heads=2, gate=gate)
-    elif head.kind == "expert":
+    elif head.last_only:
+        head = replace(head, depth=2, width=32, heads=2)
+    elif head.kind in ("expert", "pi"):
         head = replace(head, depth=4)
         decoder = replace(decoder, flow=replace(decoder.flow, width=32, ffn=32))
     return replace(

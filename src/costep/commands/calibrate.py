@@ -43,7 +43,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from costep.train.checkpoint import load
 
     loaded = load(arguments.checkpoint)
-    exits = loaded.config.exits
+    exits, head = loaded.config.exits, loaded.config.head
+    if head.last_only:
+        raise ValueError(
+            f"head.kind={head.kind!r} reads the last layer alone and has no early exits to "
+            "calibrate; run it without exits"
+        )
     cache = open_cache(arguments.data, loaded.config.backbone.sizes.pixels, None)
     values, episode, task = record(
         loaded, cache, arguments.split, arguments.samples, arguments.seed

@@ -17,6 +17,7 @@ from costep.config.parts import (
     Focus,
     Head,
     Lora,
+    Tokens,
     Train,
 )
 from costep.config.policy import PolicyConfig
@@ -35,5 +36,6 @@ __all__ = [
     "Head",
     "Lora",
     "PolicyConfig",
+    "Tokens",
     "Train",
 ]

@@ -25,6 +25,8 @@ class BackboneSizes:
     vision_width: int = 1024
     vision_layers: int = 24
     vision_heads: int = 16
+    head_dim: int | None = None  # None: width / heads
+    vision_ffn: int | None = None  # None: what is usual in the family
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,11 @@ class Head:
             else tuple(self.gate.layers)
         )
 
+    @property
+    def last_only(self) -> bool:
+        """Whether the head reads the backbone's last tap alone: no query can leave early."""
+        return self.kind in ("fast", "gr00t")
+
 
 @dataclass(frozen=True)
 class BeliefConfig:
@@ -162,12 +169,26 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """How head.kind='fast' writes a chunk: cosine coefficients times ``scale``, rounded, then pairs
+    merged up to ``vocabulary`` tokens.  limit: the longest sequence that is decoded (None: one
+    token per coefficient).  constrain: leave out tokens that run past the chunk's end.
+    """
+
+    vocabulary: int = 1024
+    scale: float = 10.0
+    limit: int | None = None
+    constrain: L["length", "none"] = "length"
+
+
+@dataclass(frozen=True)
 class Decoder:
     kind: L["regression", "flow"] = "regression"
     readout: L["linear", "mlp"] = "linear"
     loss: L["l1", "mse", "smooth_l1"] = "l1"
     reduction: L["mean", "step_sum"] = "mean"
     flow: Flow = Flow()
+    tokens: Tokens = Tokens()
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ class PolicyConfig:
     # ---- derived, never stored twice -------------------------------------------------------------
     @property
     def layer_map(self) -> tuple[int, ...]:
-        """0-based backbone layer that each head layer reads (empty for heads of depth 0)."""
+        """0-based backbone layer that each head layer reads (empty for heads that do not climb)."""
         n, depth = self.backbone.sizes.layers, self.head.depth
-        if self.head.kind == "queries" or depth == 0:
+        if self.head.kind == "queries" or self.head.last_only or depth == 0:
             return ()
         match self.head.layer_map:
             case "first":
@@ -109,6 +109,8 @@ class PolicyConfig:
     @property
     def _read(self) -> tuple[int, ...]:
         """Backbone layers after which the head has something new to say."""
+        if self.head.last_only:
+            return (self.layers_run - 1,)
         return self.layer_map if self.head.kind == "step" else tuple(range(self.layers_run))
 
     @property

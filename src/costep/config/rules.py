@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from costep.config.parts import Focus
 from costep.config.plain import check_values, need
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def check(c: PolicyConfig) -> None:
             "head.kind='queries' reads action queries; "
             f"backbone.queries={c.backbone.queries!r} should be 'per_slot'",
         )
-    if head.kind == "expert":
+    if head.kind in ("expert", "pi"):
         _check_expert(c)
+    if head.last_only:
+        _check_last_only(c)
     if head.kind == "step":
         _check_step(c)
     else:
@@ -97,13 +100,37 @@ def _check_expert(c: PolicyConfig) -> None:
     sizes = c.backbone.sizes
     need(
         c.head.depth == sizes.layers,
-        f"the flow expert runs beside every backbone layer: head.depth={c.head.depth}, "
+        f"a flow expert runs beside every backbone layer: head.depth={c.head.depth}, "
         f"backbone.sizes.layers={sizes.layers}; make them equal",
     )
     need(
         c.head.heads % sizes.kv_heads == 0,
-        f"the flow expert shares the backbone's keys and values: head.heads={c.head.heads} must be "
+        f"a flow expert groups its heads as the backbone does: head.heads={c.head.heads} must be "
         f"a multiple of backbone.sizes.kv_heads={sizes.kv_heads}",
+    )
+
+
+def _check_last_only(c: PolicyConfig) -> None:
+    """``fast`` borrows the expert's layer, ``gr00t`` has heads of its own width."""
+    head, kv, tokens = c.head, c.backbone.sizes.kv_heads, c.decoder.tokens
+    need(
+        head.depth >= 1, f"head.kind={head.kind!r} needs layers: head.depth={head.depth}, use >= 1"
+    )
+    if head.kind == "gr00t":
+        need(
+            head.width % head.heads == 0,
+            f"head.width={head.width} is not divisible by head.heads={head.heads}",
+        )
+        return
+    need(
+        head.heads % kv == 0,
+        f"head.kind='fast' groups its heads as the backbone does: head.heads={head.heads} must be "
+        f"a multiple of backbone.sizes.kv_heads={kv}",
+    )
+    need(
+        tokens.scale > 0 and tokens.vocabulary >= 2 and (tokens.limit is None or tokens.limit >= 1),
+        f"decoder.tokens has scale={tokens.scale}, vocabulary={tokens.vocabulary}, "
+        f"limit={tokens.limit}; use a positive scale, at least 2 tokens and a limit of at least 1",
     )
 
 
@@ -173,10 +200,12 @@ def _check_step(c: PolicyConfig) -> None:
 
 
 def _check_exits(c: PolicyConfig) -> None:
-    if c.head.kind in ("fast", "gr00t"):
+    if c.head.last_only:
+        unset = c.exits.layers is None and c.exits.force is None
         need(
-            not c.exits.layers,
-            f"head.kind={c.head.kind!r} has no early exits; leave exits.layers unset",
+            unset and not isinstance(c.exits.probe, int),
+            f"head.kind={c.head.kind!r} has no early exits: it reads the last layer alone; leave "
+            "exits.layers, exits.probe and exits.force unset",
         )
         return
     exits, last = c.exit_layers, c.layers_run - 1
@@ -219,12 +248,44 @@ def _check_exits(c: PolicyConfig) -> None:
 
 
 def _check_compat(c: PolicyConfig) -> None:
+    """Released VLA-Adapter heads, original and Pro, and nothing else (baselines section 6)."""
+    head = c.head
+    need(
+        c.upstream_compat or head.dtype == "fp32",
+        "head.dtype='bf16' is how released weights act; set upstream_compat=True with it. A head "
+        "that learns keeps fp32 parameters under autocast: bf16 steps cannot move weights near 1",
+    )
     if not c.upstream_compat:
         return
+    wanted = {
+        "head.kind": (head.kind, "step"),
+        "head.attention": (head.attention, "mixed"),
+        "head.q": (head.q, "shared"),
+        "head.depth": (head.depth, c.backbone.sizes.layers),
+        "head.width": (head.width, c.backbone.sizes.width),
+        "head.layer_map": (head.layer_map, "first"),
+        "head.vision_layer": (head.vision_layer, "per_layer"),
+        "head.intent": (head.intent, "per_layer"),
+        "head.ffn_skip": (head.ffn_skip, "inner"),
+        "head.chunk_embed": (head.chunk_embed, False),
+        "head.proprio_token": (head.proprio_token, True),
+        "head.focus": (head.focus, Focus(gate="scalar_logit")),
+        "head.gate.layers": (head.gate.layers, ()),
+        "decoder.kind": (c.decoder.kind, "regression"),
+        "decoder.readout": (c.decoder.readout, "linear"),
+        "belief.mode": (c.belief.mode, "none"),
+        "exits.readout": (c.exits.readout, "shared"),
+    }
+    wrong = [f"{k}={want!r}, not {got!r}" for k, (got, want) in wanted.items() if got != want]
+    if (head.kv, head.rope) not in (("separate", "upstream"), ("shared", "none")):
+        wrong.append(
+            "head.kv='separate' with head.rope='upstream' (Pro), or 'shared' with 'none' "
+            f"(original), not {head.kv!r} with {head.rope!r}"
+        )
+    if c.backbone.kind not in ("prismatic", "tiny"):
+        wrong.append(f"backbone.kind='prismatic', not {c.backbone.kind!r}")
     need(
-        c.head.attention == "mixed"
-        and c.head.rope in ("upstream", "none")
-        and not c.head.chunk_embed,
-        "upstream_compat reproduces released VLA-Adapter weights only: head.attention='mixed', "
-        "head.rope='upstream' (Pro) or 'none' (original), head.chunk_embed=False",
+        not wrong,
+        "upstream_compat reproduces released VLA-Adapter weights only. They need "
+        + "; ".join(wrong),
     )

@@ -86,21 +86,27 @@ class WindowDataset:
         """
         rows = self.anchors[np.asarray(indices)]
         start, stop = self._start[self._episode[rows]], self._stop[self._episode[rows]]
-        ahead, ahead_valid = _window(rows, np.arange(self.chunk), start, stop)
         past, past_valid = _window(rows, np.arange(-self.history, 0), start, stop)
         task = self._task[rows]
         return {
             "images": {c: self._images(c, rows) for c in self.contract.cameras},
             "state": torch.from_numpy(self._state[rows]),
             "instruction": [self.cache.instructions[i] for i in task],
-            "actions": torch.from_numpy(self._action[ahead] * ahead_valid[..., None]),
-            "action_valid": torch.from_numpy(ahead_valid),
+            **self.chunks(indices),
             "history": torch.from_numpy(self._executed[past] * past_valid[..., None]),
             "history_valid": torch.from_numpy(past_valid),
             **{k: torch.from_numpy(v[rows]) for k, v in self._waypoints.items()},
             "task": torch.from_numpy(task),
             "rows": torch.from_numpy(rows),
         }
+
+    def chunks(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """The actions and action_valid of :meth:`batch` alone, without reading an image."""
+        rows = self.anchors[np.asarray(indices)]
+        start, stop = self._start[self._episode[rows]], self._stop[self._episode[rows]]
+        ahead, valid = _window(rows, np.arange(self.chunk), start, stop)
+        actions = self._action[ahead] * valid[..., None]
+        return {"actions": torch.from_numpy(actions), "action_valid": torch.from_numpy(valid)}
 
     def sample_indices(
         self, step: int, batch_size: int, seed: int, *, temperature: float = math.inf

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,24 @@ class Decoder(ABC, nn.Module):
         (B,).
         """
 
+    # ---- what a decoder has to know before the first step; most know everything already ----------
+    @property
+    def fitted(self) -> bool:
+        """Whether :meth:`fit` has nothing left to do."""
+        return True
+
+    def fit(self, actions: Tensor, valid: Tensor) -> None:
+        """Learn from training chunks (M, T, A), normalised, and validity (M, T), before training.
+
+        For decoders that are not ``fitted`` when they are built.
+        """
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write what was fitted into a checkpoint's folder."""
+
+    def load_tokenizer(self, folder: Path) -> None:
+        """Inverse of :meth:`save_tokenizer`."""
+
 
 class Readouts(nn.Module):
     """One read-out for all exits, one norm per exit, or one of each per exit."""
@@ -70,7 +89,7 @@ class Readouts(nn.Module):
         layers = (
             ["shared"] if self.mode == "shared" else [str(e) for e in (*probe, *config.exit_layers)]
         )
-        if config.decoder.readout == "mlp" or config.head.kind == "expert":
+        if config.decoder.readout == "mlp" or config.head.kind in ("expert", "pi"):
             width = config.backbone.sizes.width if config.head.kind == "queries" else inputs
             make_norm, make_out = nn.Identity, lambda: ResidualReadout(inputs, width, outputs)
         else:

@@ -34,13 +34,19 @@ class FlowExpert(Head):
         self.state = nn.Linear(config.state_dim, flow.width)
         self.seen = Projector(config.state_dim, info.width) if flow.state_in_prefix else None
         self.noisy = NoisyActionEmbedding(actions, flow.width, flow.time_embed)
-        self.layers = nn.ModuleList(ExpertLayer(config, info) for _ in range(config.head.depth))
+        self.layers = nn.ModuleList(self.layer(config, info) for _ in range(config.head.depth))
         self.norm = RMSNorm(flow.width)
         self.believes = config.belief.mode != "none"
         if self.believes:
             self.belief = nn.Linear(config.belief.dim, flow.width)
             nn.init.zeros_(self.belief.weight)
             nn.init.zeros_(self.belief.bias)
+
+    @staticmethod
+    def layer(config: PolicyConfig, info: BackboneInfo) -> ExpertLayer:
+        flow = config.decoder.flow
+        source = info.kv_heads * info.head_dim if flow.kv_proj else None
+        return ExpertLayer(flow.width, flow.ffn, config.head.heads, info, flow.qk_norm, source)
 
     def prefix(self, observation: Observation) -> Tensor | None:
         return None if self.seen is None else self.seen(observation.state)[:, None]
@@ -49,9 +55,13 @@ class FlowExpert(Head):
         return HeadState(layout, shared=self.state(observation.state)[:, None])
 
     def step(self, state: HeadState, tap: Tap, beliefs: Tensor | None) -> HeadState:
-        kv = tuple(t.detach() for t in tap.kv) if self.flow.detach_prefix else tap.kv
-        kv = self.layers[len(state.contexts)].prefix(kv)
+        kv = self.borrow(self.layers[len(state.contexts)], tap)
         return replace(state, contexts=(*state.contexts, kv), beliefs=beliefs)
+
+    def borrow(self, layer: ExpertLayer, tap: Tap) -> tuple[Tensor, ...]:
+        """The tap's keys and values as ``layer`` sees them, each (B, kv_heads, N, head_dim)."""
+        kv = tuple(t.detach() for t in tap.kv) if self.flow.detach_prefix else tap.kv
+        return layer.prefix(kv)
 
     def features(self, state: HeadState) -> Tensor:
         raise TypeError(
@@ -65,7 +75,7 @@ class FlowExpert(Head):
         x = torch.cat([s.to(suffix[-1].dtype) for s in suffix], 1)
         allowed, angle = self._geometry(state.layout, x.shape[1])
         for layer, kv in zip(self.layers, state.contexts):
-            x = layer(x, kv, allowed, angle)
+            x, _ = layer(x, kv, allowed, angle)
         return self.norm(x[:, -self.chunk :])
 
     def _geometry(self, layout: Layout, n: int) -> tuple[Tensor, Tensor]:
@@ -83,27 +93,35 @@ class FlowExpert(Head):
 
 
 class ExpertLayer(nn.Module):
-    """The Qwen2 layer with a borrowed prefix."""
+    """The Qwen2 layer with a borrowed prefix.  source: width of what its own K and V projections
+    read, None for keys and values that enter as they are.
+    """
 
-    def __init__(self, config: PolicyConfig, info: BackboneInfo) -> None:
+    def __init__(
+        self,
+        width: int,
+        ffn: int,
+        heads: int,
+        info: BackboneInfo,
+        qk_norm: bool = False,
+        source: int | None = None,
+    ) -> None:
         super().__init__()
-        flow, d = config.decoder.flow, info.head_dim
-        self.heads, self.kv_heads = config.head.heads, info.kv_heads
+        d, self.heads, self.kv_heads = info.head_dim, heads, info.kv_heads
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"head.heads={self.heads} must be a multiple of the backbone's {self.kv_heads} "
                 "key/value heads"
             )
-        self.norm_attention = RMSNorm(flow.width)
-        self.qkv = nn.Linear(flow.width, (self.heads + 2 * self.kv_heads) * d)
-        self.q_norm = RMSNorm(d) if flow.qk_norm else nn.Identity()
-        self.out = nn.Linear(self.heads * d, flow.width, bias=False)
-        self.norm_ffn = RMSNorm(flow.width)
-        self.ffn = SwiGLU(flow.width, flow.ffn)
-        width = self.kv_heads * d
-        self.kv_proj = (
-            nn.ModuleList(nn.Linear(width, width) for _ in "kv") if flow.kv_proj else None
-        )
+        self.norm_attention = RMSNorm(width)
+        self.qkv = nn.Linear(width, (self.heads + 2 * self.kv_heads) * d)
+        self.q_norm = RMSNorm(d) if qk_norm else nn.Identity()
+        self.out = nn.Linear(self.heads * d, width, bias=False)
+        self.norm_ffn = RMSNorm(width)
+        self.ffn = SwiGLU(width, ffn)
+        self.kv_proj = None
+        if source is not None:
+            self.kv_proj = nn.ModuleList(nn.Linear(source, self.kv_heads * d) for _ in "kv")
 
     def prefix(self, kv: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The backbone's keys and values as this layer sees them."""
@@ -113,10 +131,13 @@ class ExpertLayer(nn.Module):
             split_heads(p(merge_heads(t)), self.kv_heads) for p, t in zip(self.kv_proj, kv)
         )
 
-    def forward(self, x: Tensor, kv: tuple[Tensor, ...], allowed: Tensor, angle: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, kv: tuple[Tensor, ...], allowed: Tensor, angle: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x (B, n, D) after ``kv``, the prefix -> the next x, and the prefix with x appended."""
         h = split_heads(self.qkv(self.norm_attention(x)), self.heads + 2 * self.kv_heads)
         q, k, v = h.split([self.heads, self.kv_heads, self.kv_heads], 1)
         q, k = rotate(self.q_norm(q), angle), rotate(k, angle)
         k, v = torch.cat([kv[0].to(k.dtype), k], 2), torch.cat([kv[1].to(v.dtype), v], 2)
         x = x + self.out(attend(q, k, v, allowed))
-        return x + self.ffn(self.norm_ffn(x))
+        return x + self.ffn(self.norm_ffn(x)), (k, v)

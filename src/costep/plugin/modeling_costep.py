@@ -191,6 +191,7 @@ class CostepPolicy(PreTrainedPolicy):
         kwargs = {**kwargs, "strict": True, "contract": contract}
         policy = super().from_pretrained(folder, config=chosen, **kwargs)
         policy.model.backbone.load_tokenizer(folder / "backbone")
+        policy.model.decoder.load_tokenizer(folder / "decoder")
         policy.exits = exit_rule(chosen.early_exit, policy.model.config, contract, folder)
         return policy
 

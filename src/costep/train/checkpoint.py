@@ -105,6 +105,7 @@ def write_model(
     contract.save(folder)
     (folder / "backbone").mkdir(exist_ok=True)
     policy.backbone.save_tokenizer(folder / "backbone")
+    policy.decoder.save_tokenizer(folder / "decoder")
     if settings is not None:
         write_json(folder / SETTINGS, settings)
     for write in extra_writers:
@@ -129,6 +130,7 @@ def load(
     agreement.check(config, contract)
     policy = Policy(config)
     policy.backbone.load_tokenizer(folder / "backbone")
+    policy.decoder.load_tokenizer(folder / "decoder")
     load_weights(policy, folder / WEIGHTS)
     return Loaded(policy.to(device).eval(), config, contract, folder)
 

@@ -24,6 +24,7 @@ from costep.data.augment import Augment
 from costep.data.contract import Contract
 from costep.train import agreement, checkpoint, optim, precision, seeds, supervision
 from costep.train.feed import Batch, Dataset, prefetch, read, to_device
+from costep.train.fit import fit
 from costep.train.interrupt import Interrupt
 from costep.train.metrics import Metrics
 from costep.train.options import StepReport, Stopped, TrainingError, TrainOptions, TrainResult
@@ -56,6 +57,7 @@ def train(
     """
     agreement.check(policy.config, contract)
     agreement.check_windows(policy.config, contract, dataset)
+    fit(policy.decoder, dataset)
     facts = {"samples": len(dataset), "augment": None if augment is None else vars(augment)}
     run = begin(policy, options, contract, facts, extra_writers, notes)
     devices = [run.device] if run.device.type == "cuda" else []

@@ -160,6 +160,7 @@ def restore(run: Run, found: Path) -> None:
     folder, weights = found / checkpoint.STATE, found / checkpoint.PRETRAINED / checkpoint.WEIGHTS
     state.compare(run.identity, folder)
     checkpoint.load_weights(run.policy, weights if run.average is None else folder / state.RAW)
+    run.policy.decoder.load_tokenizer(found / checkpoint.PRETRAINED / "decoder")
     if run.average is not None:
         run.average.load(load_file(weights))
     state.restore_optimizer(folder, run.optimizer)
