@@ -11,9 +11,9 @@ FOCUS_K = {"head__focus__top_k_frac": None, "head__focus__top_k": 5}
 CASES = {
     "adapter": ("vla_adapter", {}),
     "adapter_original": ("vla_adapter", {"head__kv": "shared", "head__rope": "none"}),
-    "adapter_compat": (
+    "adapter_released_rotary": (
         "vla_adapter",
-        {"head__rope": "upstream", "head__chunk_embed": False, "upstream_compat": True},
+        {"head__rope": "upstream", "head__chunk_embed": False},
     ),
     "adapter_scalar_out": ("vla_adapter", {"head__focus__gate": "scalar_out"}),
     "adapter_no_gate": ("vla_adapter", {"head__focus__gate": "none"}),

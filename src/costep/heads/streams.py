@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from costep.config import Head
@@ -44,6 +45,8 @@ class Streams(nn.Module):
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.heads, self.rope, d = head.heads, head.rope, head.width
+        # released bf16 heads rounded their angles too: at patch 200 that is half a radian
+        self.angle_dtype = torch.bfloat16 if head.dtype == "bf16" else torch.float32
         names = ("act", "ite", "vis")
         per_branch = head.q == "per_branch"
         self.q = nn.ModuleDict({n: nn.Linear(d, d) for n in (names if per_branch else names[:1])})
@@ -85,4 +88,4 @@ class Streams(nn.Module):
             case "all":
                 return restart(x, THETA)
             case _:
-                return restart(x, THETA, "upstream")
+                return restart(x, THETA, "upstream", self.angle_dtype)

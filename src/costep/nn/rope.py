@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 
-def angles(position: Tensor, head_dim: int, theta: float) -> Tensor:
-    """Positions (..., N) -> angles (..., N, head_dim / 2), fp32."""
+def angles(
+    position: Tensor, head_dim: int, theta: float, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Positions (..., N) -> angles (..., N, head_dim / 2), fp32 unless ``dtype`` says otherwise."""
     rate = torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim
-    return position[..., None].float() * theta**-rate
+    return position[..., None].to(dtype) * (theta**-rate).to(dtype)
 
 
 def rotate(x: Tensor, angle: Tensor, form: Literal["half", "upstream"] = "half") -> Tensor:
@@ -32,7 +34,14 @@ def rotate(x: Tensor, angle: Tensor, form: Literal["half", "upstream"] = "half")
     return x * cos + turned * sin
 
 
-def restart(x: Tensor, theta: float, form: Literal["half", "upstream"] = "half") -> Tensor:
-    """Rotate x (B, H, N, d) with positions 0..N-1, as each stream of a head does."""
+def restart(
+    x: Tensor,
+    theta: float,
+    form: Literal["half", "upstream"] = "half",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Rotate x (B, H, N, d) with positions 0..N-1, as each stream of a head does.  dtype: of the
+    angles; only released weights were trained with rounded ones.
+    """
     position = torch.arange(x.shape[2], device=x.device)
-    return rotate(x, angles(position, x.shape[3], theta), form)
+    return rotate(x, angles(position, x.shape[3], theta, dtype), form)
