@@ -28,7 +28,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=800, help="fine-tuning steps")
     parser.add_argument("--episodes", type=int, default=40, help="evaluation episodes per run")
     parser.add_argument(
-        "-c", type=float, default=0.5, help="exit distribution: lower exits earlier"
+        "--mean-depth",
+        type=float,
+        default=3.6,
+        help="layers of six that the exits are calibrated for",
     )
 
 
@@ -57,7 +60,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     ]
     tuning += ["--set", *FINE_TUNING, "--heldout", 0.2, "--ema", 0.99]
     stages("training", "train", [dataset, *tuning], arguments)
-    stages("calibration", "calibrate", [trained, "--data", dataset, "-c", arguments.c], arguments)
+    stages(
+        "calibration",
+        "calibrate",
+        [trained, "--data", dataset, "--mean-depth", arguments.mean_depth],
+        arguments,
+    )
     runs = {
         "random": ("random", "off"),
         "before": (arguments.base, "off"),
