@@ -13,6 +13,22 @@ def build(config: PolicyConfig) -> Backbone:
             from costep.backbones.tiny import TinyBackbone
 
             return TinyBackbone(config)
+        case "qwen3_vl":
+            from costep.backbones.qwen3_vl import Qwen3VLBackbone
+
+            return Qwen3VLBackbone(config)
+        case "qwen2_5_vl":
+            from costep.backbones.qwen2_5_vl import Qwen2_5VLBackbone
+
+            return Qwen2_5VLBackbone(config)
+        case "molmo":
+            from costep.backbones.molmo import MolmoBackbone
+
+            return MolmoBackbone(config)
+        case "prismatic":
+            from costep.backbones.prismatic import PrismaticBackbone
+
+            return PrismaticBackbone(config)
         case kind:
             raise ValueError(
                 f"backbone.kind={kind!r} is not available in this version; available: 'tiny'. "

@@ -1,0 +1,92 @@
+"""Low-rank adapters for a backbone, W + (alpha / r) B A (Hu et al., 2021), through peft.
+
+``scope = useful`` adapts every linear layer whose output reaches the loss; ``all_linear`` adapts
+every linear layer there is, also those that never get a gradient, which is what published
+parameter counts contain (baselines section 1.6).  Base weights are frozen; what is new in the
+backbone (action queries, FiLM) is trained in full.  peft's own ``unmerge`` subtracts and rounds:
+here the base weights are kept and put back, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+from costep.config import Lora
+
+ADAPTER, BASE = "default", ".base_layer"
+
+
+def attach(
+    module: nn.Module, lora: Lora, *, unused: Sequence[str], whole: Sequence[str] = ()
+) -> None:
+    """Wrap the linear layers of ``module`` in place and freeze the rest.
+
+    unused: name prefixes that ``scope = useful`` leaves alone.  whole: prefixes of parts that are
+    not wrapped in any scope, and of parameters that are trained in full.
+    """
+    left = (*whole, *(unused if lora.scope == "useful" else ()))
+    names = [
+        n for n, m in module.named_modules() if isinstance(m, nn.Linear) and not under(n, left)
+    ]
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        init_lora_weights="gaussian",
+        target_modules=names,
+    )
+    inject_adapter_in_model(config, module, ADAPTER)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("lora_" in name or under(name, whole))
+
+
+def merge(module: nn.Module) -> dict[str, Tensor]:
+    """Add every adapter to its base weight, so that a forward pass costs nothing extra.  Returns
+    the base weights as they were; :func:`unmerge` wants them back.
+    """
+    kept = {name: layer.base_layer.weight.detach().clone() for name, layer in _layers(module)}
+    for _, layer in _layers(module):
+        layer.merge()
+    return kept
+
+
+def unmerge(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
+    for name, layer in _layers(module):
+        layer.unmerge()
+        layer.base_layer.weight.data.copy_(kept[name])
+
+
+@torch.no_grad()
+def merged_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict of the same module without adapters, their updates added in.  Only the changed
+    weights are copies; ``module`` stays as it is.
+    """
+    state = {plain(n): w for n, w in module.state_dict().items() if "lora_" not in n}
+    for name, layer in _layers(module):
+        if not layer.merged:
+            key = f"{name}.weight"
+            state[key] = state[key] + layer.get_delta_weight(ADAPTER).to(state[key])
+    return state
+
+
+def plain(name: str) -> str:
+    """A weight's name as it is without adapters."""
+    return name.replace(BASE, "")
+
+
+def under(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether ``name`` is one of ``prefixes`` or inside one."""
+    return any(name == p or name.startswith(p + ".") for p in prefixes)
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
+    """Adapted layers that own their weight; one that borrows it (tied logits) is left alone."""
+    stored = set(module.state_dict())
+    for name, layer in module.named_modules():
+        if isinstance(layer, LoraLinear) and f"{name}{BASE}.weight" in stored:
+            yield name, layer

@@ -1,0 +1,164 @@
+"""Prismatic with Qwen2.5-0.5B, the backbone of VLA-Adapter and FocusVLA (baselines section 1).
+
+    [<|im_start|>] [patches of every camera] [prompt] [action queries]
+
+Two vision towers see each camera (``prismatic_vision``), a three-layer projector maps 2176 to the
+language model's width, and Qwen2.5 (``prismatic_language``) is causal, as in the reference:
+"bidirectional parallel decoding" holds for OFT on Llama alone.  Differences from the reference: all
+cameras go through a tower in one batch; the last tap stays the raw residual stream, with the final
+norm beside it; logits and unused blocks are not computed; rows of a batch may have prompts of
+different lengths.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from costep.backbones.base import Backbone, Inputs, query_rows
+from costep.backbones.lora import attach
+from costep.backbones.prismatic_language import Language, TiedHead, encode, stand_in_tokenizer
+from costep.backbones.prismatic_vision import TwoTowers, gather_frames, towers
+from costep.config import PolicyConfig
+from costep.nn.rope import angles
+from costep.types import BackboneInfo, Layout, Observation, Tap
+
+NEW = ("queries", "vision.films")  # parts that no released backbone has; LoRA trains them in full
+
+
+class PrismaticBackbone(Backbone):
+    """See the module.  Random weights; :meth:`load_pretrained` reads released ones."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        sizes = config.backbone.sizes
+        self.config, self.cameras, self.chunk = config.backbone, config.cameras, config.chunk
+        self.tokenizer = stand_in_tokenizer()
+        self.vision = TwoTowers(sizes, sizes.width if config.backbone.film else None)
+        self.projector = projector(self.vision.width, sizes.width)
+        self.language = Language(sizes)
+        self.queries = nn.Parameter(torch.randn(query_rows(config), sizes.width) * 0.02)
+        grid = sizes.pixels // sizes.patch
+        self.info = BackboneInfo(
+            layers=sizes.layers, width=sizes.width, kv_heads=sizes.kv_heads,
+            head_dim=sizes.width // sizes.heads, rope_theta=sizes.rope_theta,
+            raw_width=self.vision.width,
+            vision_tokens=len(self.cameras) * grid * grid, grid=(grid, grid),
+        )  # fmt: skip
+        if config.backbone.train == "lora":
+            if config.lora.scope == "all_linear":
+                self.language.lm_head = TiedHead(self.language.embed_tokens)
+            attach(self, config.lora, unused=_unused(config), whole=NEW)
+
+    # ---- one query -------------------------------------------------------------------------------
+    def prepare(self, observation: Observation, extra: Tensor | None = None) -> Inputs:
+        """extra: (B, P, D) tokens that follow the patches, where OFT has proprioception."""
+        text, text_valid = self._read(observation)
+        raw = self._see(observation, text, text_valid)
+        patches = self.projector(raw)
+        queries = self._ask(observation.batch)
+        more = [] if extra is None else [extra]
+        parts = [text[:, :1], patches, *more, text[:, 1:], queries]
+        embeds = torch.cat([p.to(patches.dtype) for p in parts], 1)
+        valid = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        first = embeds.shape[1] - queries.shape[1] - text.shape[1] + 1
+        valid[:, first : first + text.shape[1] - 1] = text_valid[:, 1:]
+        layout = self._layout(valid, raw, patches)
+        position = valid.cumsum(1) - 1  # padding takes no position, whatever its length
+        angle = angles(position, self.info.head_dim, self.info.rope_theta)
+        return Inputs(embeds, self._allowed(valid), angle, layout)
+
+    def layer(self, index: int, hidden: Tensor, inputs: Inputs) -> Tap:
+        hidden, kv = self.language.layer(index, hidden, inputs.angle, inputs.allowed)
+        return Tap(index, hidden, inputs.layout, kv, self.language.norm)
+
+    # ---- the parts of a sequence -----------------------------------------------------------------
+    def _read(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """The prompt's embeddings (B, L, D) and which of them are words (B, L)."""
+        bucket = self.config.sizes.text_tokens
+        ids, valid = encode(self.tokenizer, tuple(observation.instruction), bucket)
+        device = self.queries.device
+        return self.language.embed_tokens(ids.to(device)), valid.to(device)
+
+    def _see(self, observation: Observation, text: Tensor, valid: Tensor) -> Tensor:
+        """All cameras as one batch -> (B, V, 2176), camera after camera."""
+        frames = gather_frames(observation, self.cameras, self.config.sizes.pixels)
+        frames = frames.to(self.queries.device)
+        said = _mean(text, valid).repeat_interleave(len(self.cameras), 0)
+        seen = self.vision(frames.flatten(0, 1), said if self.config.film else None)
+        return seen.unflatten(0, (-1, len(self.cameras))).flatten(1, 2)
+
+    def _ask(self, batch: int) -> Tensor:
+        per_dof = self.config.queries == "per_dof"
+        rows = self.queries.repeat(self.chunk, 1) if per_dof else self.queries
+        return rows.expand(batch, -1, -1)
+
+    def _layout(self, valid: Tensor, raw: Tensor, patches: Tensor) -> Layout:
+        length, v = valid.shape[1], patches.shape[1]
+        cameras = torch.arange(len(self.cameras), device=valid.device)
+        n_query = len(self.queries) * (self.chunk if self.config.queries == "per_dof" else 1)
+        return Layout(
+            vision=slice(1, 1 + v),
+            queries=slice(length - n_query, length),
+            camera=cameras.repeat_interleave(v // len(self.cameras)),
+            vision_valid=valid[:, 1 : 1 + v],
+            key_valid=valid,
+            length=valid.sum(1),
+            raw_vision=raw,
+            projected_vision=patches,
+        )
+
+    def _allowed(self, valid: Tensor) -> Tensor:
+        n = valid.shape[1]
+        allowed = valid[:, None, None, :].expand(-1, 1, n, n)
+        if self.config.attention == "bidirectional":
+            return allowed
+        causal = torch.ones(n, n, dtype=torch.bool, device=valid.device).tril()
+        return allowed & causal
+
+    # ---- files -----------------------------------------------------------------------------------
+    def save_tokenizer(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+
+    def load_tokenizer(self, folder: Path) -> None:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        words, rows = tokenizer.get_vocab_size(), self.config.sizes.vocabulary
+        if words > rows:
+            raise ValueError(
+                f"{folder / 'tokenizer.json'} has {words} words, the embedding {rows} rows; "
+                "load the tokenizer of these weights or raise backbone.sizes.vocabulary"
+            )
+        self.tokenizer = tokenizer
+
+
+def projector(vision: int, width: int) -> nn.Sequential:
+    """2176 -> 8704 -> 896 -> 896 at full size, GELU between."""
+    return nn.Sequential(
+        nn.Linear(vision, 4 * vision), nn.GELU(),
+        nn.Linear(4 * vision, width), nn.GELU(),
+        nn.Linear(width, width),
+    )  # fmt: skip
+
+
+def _unused(config: PolicyConfig) -> tuple[str, ...]:
+    """Parts of released weights that nothing reads, or only layers that do not run."""
+    dino, siglip = (t.layers - 1 for t in towers(config.backbone.sizes))
+    beyond = range(config.layers_run, config.backbone.sizes.layers)
+    return (
+        *(
+            f"vision.dino.blocks.{dino}",
+            f"vision.siglip.blocks.{siglip}",
+            "vision.siglip.attn_pool",
+        ),
+        *(f"language.layers.{layer}" for layer in beyond),
+        "language.lm_head",
+    )
+
+
+def _mean(text: Tensor, valid: Tensor) -> Tensor:
+    """The mean embedding of a prompt's words, (B, D)."""
+    return (text * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
