@@ -142,7 +142,7 @@ def test_an_unknown_row_names_the_rows():
 @pytest.mark.slow
 @pytest.mark.sim
 def test_smoke_trains_and_acts(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("mujoco")
+    pytest.importorskip("costep.sim.desk")  # chooses the GL back end before mujoco is imported
     monkeypatch.setattr(paper_table, "OUT", tmp_path)
     paper_table.main(["--table", "s2_3", "--smoke", "--rows", "w/o Gate", "Gate@12 (S2-VLA)"])
     assert "smoke: 2 rows trained and acted" in capsys.readouterr().out

@@ -105,7 +105,8 @@ def load(name: str | Path, folder: Path = FOLDER) -> Recipe:
     if path.suffix != ".toml":
         path = folder / f"{name}.toml"
     if not path.is_file():
-        raise ValueError(f"no recipe {str(name)!r}; choose one of {', '.join(names(folder))}")
+        known = ", ".join(names(folder)) or f"a TOML file; {folder} holds none"
+        raise ValueError(f"no recipe {str(name)!r}; choose one of {known}")
     headings, values = _read(path)
     return Recipe(path.stem, headings["source"], headings["preset"], MappingProxyType(values))
 
