@@ -38,14 +38,15 @@ class Observation:
 class Layout:
     """Where things lie in the backbone's sequence, and what does not change from layer to layer.
 
-    vision, queries: slices of the sequence.  camera: (V,) camera index of each vision token.
+    vision, queries: slices of the sequence; vision may be positions (V,) where other tokens lie
+    between the patches.  camera: (V,) camera index of each vision token.
     vision_valid: (B, V) bool, False for an absent camera.  key_valid: (B, N) bool.  length: (B,)
     number of valid positions.  raw_vision: (B, V, R) encoder features before the projector
     (FocusVLA's C_0). projected_vision: (B, V, D) the projector's output.  extra_vision: (B, V, E)
     of a second encoder.
     """
 
-    vision: slice
+    vision: slice | Tensor
     queries: slice
     camera: Tensor
     vision_valid: Tensor
