@@ -1,0 +1,74 @@
+"""Released Qwen3-VL and Qwen2.5-VL folders into transformers' bare models.
+
+Names: ``model.language_model.*`` and ``model.visual.*``, or in older Qwen2.5-VL files ``model.*``
+and ``visual.*``.  The matrix that makes logits is not used: where the model ties it to the
+embedding, a stored copy must equal it; where it does not, it is left on disk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from costep.backbones.weights.shards import WeightsError, load_into, read_json, read_shards
+
+LOGITS, WORDS = "lm_head.weight", "embed_tokens.weight"
+TEXT = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "intermediate_size", "vocab_size", "rms_norm_eps", "hidden_act",
+)  # fmt: skip
+ROTARY = ("rope_type", "rope_theta", "mrope_section")
+VISION = (
+    "depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size",
+    "temporal_patch_size", "out_hidden_size", "num_position_embeddings", "deepstack_visual_indexes",
+    "window_size", "fullatt_block_indexes", "hidden_act",
+)  # fmt: skip
+
+
+def load(vlm: Any, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Weights of ``folder`` into ``vlm`` (``visual`` and ``language_model``).
+
+    Raises WeightsError where config.json describes another model, and for shards and names as
+    :mod:`costep.backbones.weights.shards` does.
+    """
+    theirs = type(vlm.config).from_dict(read_json(folder / "config.json"))
+    wrong = differences(vlm.config, theirs)
+    if wrong:
+        raise WeightsError(
+            f"{folder}/config.json is of another model: {'; '.join(wrong)}. Set backbone.sizes to "
+            "these weights', or load the weights of the configured model"
+        )
+    tensors = read_shards(folder)
+    words = [name for name in tensors if name.endswith(WORDS)]
+    tied = {LOGITS: words[0]} if words and theirs.tie_word_embeddings else {}
+    load_into(vlm, tensors, rename, dtype=dtype, tied=tied)
+
+
+def rename(name: str) -> str | None:
+    """Foreign name -> the bare model's; None for the logits."""
+    if name == LOGITS:
+        return None
+    name = name.removeprefix("model.")
+    known = name.startswith(("language_model.", "visual."))
+    return name if known else f"language_model.{name}"
+
+
+def differences(ours: Any, theirs: Any) -> list[str]:
+    """What makes ``theirs`` another architecture, one sentence each."""
+    said = []
+    for part, names in (("text_config", TEXT), ("vision_config", VISION)):
+        a, b = getattr(ours, part), getattr(theirs, part)
+        said += _unequal(part, names, a.to_dict(), b.to_dict())
+    rotary = (c.text_config.rope_parameters for c in (ours, theirs))
+    return said + _unequal("rope_parameters", ROTARY, *rotary)
+
+
+def _unequal(part: str, names: tuple[str, ...], a: dict, b: dict) -> list[str]:
+    plain = lambda v: list(v) if isinstance(v, list | tuple) else v  # noqa: E731
+    return [
+        f"{part}.{name} is {plain(b.get(name))}, expected {plain(a.get(name))}"
+        for name in names
+        if plain(a.get(name)) != plain(b.get(name))
+    ]
