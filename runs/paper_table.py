@@ -38,8 +38,8 @@ FORWARD = {
     "full": {"s2vla": 1030.0, "focusvla": 1250.0, "vla_adapter": 1250.0, "oft": 1200.0,
              "a1_mlp": 5510.0, "a1_flow": 5560.0},
 }  # fmt: skip
-SPEED = {"tiny": 370.0}  # samples/s of training, two CPU cores (docs/results/desk_base.md)
-EPISODE = 4.0  # seconds, tiny on one core
+SPEED = {"tiny": 340.0}  # samples/s of training, two CPU cores (docs/results/desk_base.md)
+EPISODE = 3.0  # seconds of an episode, tiny on one core
 H100 = 400.0  # TFLOP/s in bf16 that a training step may reach
 
 

@@ -189,7 +189,7 @@ def test_dry_run_prints_the_resolved_values(tmp_path, capsys):
     plan = json.loads(out.read_text())
     assert plan["run"] | {"batch_size": 16, "accumulate": 4, "steps": 80 * K} == plan["run"]
     assert plan["config"]["head"]["focus"]["gate"] == "none"  # flags win
-    assert plan["config"]["train"]["lr_head"] == 2e-4
+    assert plan["config"]["lora"]["scope"] == "all_linear"  # the preset says otherwise
     assert plan["recipe"]["train.lr_head"] == {
         "value": 2e-4, "origin": "inferred", "applied": True
     }  # fmt: skip
