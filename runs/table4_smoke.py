@@ -1,0 +1,67 @@
+"""A few steps of a tiny policy on noise: every head of S2-VLA's table 4 can train and act."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from table4_rows import Row, config
+
+from costep.config import PolicyConfig
+from costep.policy import Policy
+from costep.types import Observation
+
+
+def smoke(row: Row, steps: int = 6) -> dict:
+    """A few steps of the tiny policy on two windows of noise, and one query."""
+    start, wanted = time.perf_counter(), config(row, "tiny")
+    torch.manual_seed(0)
+    policy, batch = Policy(wanted), noise(wanted)
+    if not policy.decoder.fitted:
+        policy.decoder.fit(batch["actions"], batch["action_valid"])
+    optimiser = torch.optim.AdamW(policy.parameters(), 1e-3)
+    losses = []
+    for _ in range(steps):
+        loss, _ = policy.loss(batch, torch.Generator().manual_seed(0))
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    seen = Observation(batch["images"], batch["state"], tuple(batch["instruction"]))
+    chunk, _, _ = policy.eval().act(seen, generator=torch.Generator().manual_seed(0))
+    return {
+        "preset": row.preset,
+        "losses": losses,
+        "chunk": list(chunk.actions.shape),
+        "finite": bool(chunk.actions.isfinite().all()),
+        "parameters": sum(p.numel() for p in policy.parameters()),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def noise(wanted: PolicyConfig, rows: int = 2) -> dict[str, Any]:
+    """A batch that means nothing, of the right shapes."""
+    random, side = torch.Generator().manual_seed(0), wanted.backbone.sizes.pixels
+    shape, past = (rows, wanted.chunk, wanted.action_dim), (rows, wanted.history)
+    return {
+        "images": {
+            c: torch.randint(0, 256, (rows, 3, side, side), dtype=torch.uint8, generator=random)
+            for c in wanted.cameras
+        },
+        "state": torch.rand(rows, wanted.state_dim, generator=random) * 2 - 1,
+        "instruction": ["pick up the red cube", "open the drawer"],
+        "actions": torch.rand(shape, generator=random).cumsum(1) / wanted.chunk - 0.5,
+        "action_valid": torch.ones(shape[:2], dtype=torch.bool),
+        "history": torch.zeros(*past, wanted.action_dim),
+        "history_valid": torch.ones(past, dtype=torch.bool),
+    }
+
+
+def told(row: Row, result: dict) -> str:
+    before, after = result["losses"][0], result["losses"][-1]
+    return (
+        f"  {row.preset:12} loss {before:.3f} -> {after:.3f} in {len(result['losses'])} steps, "
+        f"acts {tuple(result['chunk'])}, {result['parameters'] / 1e6:.1f} M, "
+        f"{result['seconds']:.1f} s"
+    )
