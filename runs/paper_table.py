@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> None:
     rows = chosen(table, arguments.rows)
     print(table.title)
     print(cost(table, rows, arguments))
+    results = stored(arguments)
     if arguments.dry_run:
+        print("\n" + report(table, results, arguments.size))
         for row in rows:
             print(f"\n{row.name}" + (f"   (not run: {row.needs})" if row.needs else ""))
             for command in commands(table, row, arguments):
@@ -57,14 +59,13 @@ def main(argv: list[str] | None = None) -> None:
         return
     if arguments.size == "full" and arguments.data is None:
         raise SystemExit("--size full needs --data DATASET and the backbone's weights")
-    results = {}
     for row in rows:
         if not row.needs:
             results[row.name] = run(table, row, arguments)
             if not arguments.smoke:
-                save(arguments.table, table, arguments, results)
+                save(table, arguments, results)
     if arguments.smoke:
-        print(f"smoke: {len(results)} rows trained and acted; their success says nothing")
+        print("smoke: every row trained and acted; their success says nothing")
     else:
         print(report(table, results, arguments.size))
 
@@ -218,18 +219,29 @@ def _schedule(table: Table, arguments: argparse.Namespace) -> tuple[int, int]:
 
 
 # ---- what came out -------------------------------------------------------------------------------
-def save(name: str, table: Table, arguments: argparse.Namespace, results: dict) -> None:
-    """Rows so far, as JSON and as a page."""
+def stored(arguments: argparse.Namespace) -> dict:
+    """Rows that earlier runs of this table, size and seed have left."""
+    path = page(arguments).with_suffix(".json")
+    known = path.exists() and not arguments.smoke
+    return json.loads(path.read_text())["rows"] if known else {}
+
+
+def save(table: Table, arguments: argparse.Namespace, results: dict) -> None:
+    """All rows so far, as JSON and as a page."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    stem = f"table_{name}_{arguments.size}"
     settings = {k: str(v) for k, v in vars(arguments).items()}
     for suffix, text in (
         ("json", json.dumps({"settings": settings, "rows": results}, indent=1) + "\n"),
         ("md", report(table, results, arguments.size)),
     ):
-        partial = RESULTS / f"{stem}.{suffix}.tmp"
+        path = page(arguments).with_suffix(f".{suffix}")
+        partial = path.with_name(path.name + ".tmp")
         partial.write_text(text)
-        partial.replace(RESULTS / f"{stem}.{suffix}")
+        partial.replace(path)
+
+
+def page(arguments: argparse.Namespace) -> Path:
+    return RESULTS / f"table_{arguments.table}_{arguments.size}_{arguments.seed}.md"
 
 
 def report(table: Table, results: dict, size: str) -> str:

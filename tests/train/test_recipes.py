@@ -1,8 +1,13 @@
 """Recipes hold what the papers print; what the text extraction lost says so."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+from synthetic import make_episode, write_cache
 
 from costep.cli import main
 from costep.train.recipe import FACTS, OPTIONS, load, names
@@ -211,3 +216,22 @@ def test_without_a_recipe_the_defaults_stand(tmp_path):
     run = json.loads(out.read_text())["run"]
     assert run == {"preset": "composed", "size": "tiny", "steps": 2000, "batch_size": 64,
                    "accumulate": 1, "weight_decay": 0.01}  # fmt: skip
+
+
+def test_a_recipe_trains_and_then_fine_tunes(tmp_path):
+    write_cache(tmp_path / "cache", [make_episode(seed=s) for s in range(2)], ["train", "train"])
+    text = 'source = "s"\npreset = "s2vla"\n[ours]\nsteps = 1\nbatch = 4\nchunk = 4\n'
+    (tmp_path / "r.toml").write_text(text + "weight_decay = 0.5\n")
+    words = ["train", tmp_path / "cache", "--recipe", tmp_path / "r.toml", "--batch-size", 2]
+    words += ["--precision", "fp32", "--no-augment"]
+    small = ["--size", "tiny", "--set", "backbone.sizes.pixels=32", "backbone.sizes.patch=16"]
+    first = tmp_path / "first"
+    assert main([str(w) for w in [*words, *small, "--out", first]]) == 0
+    folder = first / "checkpoints" / "last" / "pretrained_model"
+    told = json.loads((folder / "costep_train.json").read_text())["options"]
+    assert told | {"steps": 1, "batch_size": 2, "accumulate": 2, "weight_decay": 0.5} == told
+    (tmp_path / "r.toml").write_text(text + 'weight_decay = 0.0\n"train.state_mask" = "dim"\n')
+    second = tmp_path / "second"
+    assert main([str(w) for w in [*words, "--init", first, "--out", second]]) == 0
+    made = json.loads((second / "checkpoints/last/pretrained_model/config.json").read_text())
+    assert json.dumps(made).count('"state_mask": "dim"') == 1
