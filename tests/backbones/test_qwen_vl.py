@@ -333,15 +333,22 @@ def test_who_sees_whom(kind, attention):
     assert (moved[:before].max() == 0) == (attention == "causal")
 
 
-@pytest.mark.parametrize(("queries", "rows", "parameters"),
-                         [("per_slot", 28, 28), ("per_dof", 28, 7), ("none", 0, 0)])  # fmt: skip
-def test_queries(kind, queries, rows, parameters):
-    backbone = build(small(kind, "oft", backbone__queries="per_slot"))
-    config = backbone.config
-    backbone = build(change(small(kind), backbone__queries=queries))
-    layout = backbone.prepare(observe(small(kind))).layout
+@pytest.mark.parametrize(
+    ("name", "queries", "rows", "parameters"),
+    [("oft", "per_slot", 28, 28), ("oft", "per_dof", 28, 7), ("a1_flow", "none", 0, 0)],
+)
+def test_queries(kind, name, queries, rows, parameters):
+    config = small(kind, name, backbone__queries=queries)
+    backbone = build(config)
+    inputs, taps = run(backbone, observe(config))
+    layout = inputs.layout
     assert layout.queries.stop - layout.queries.start == rows
-    assert backbone.queries.shape == (parameters, config.sizes.width)
+    assert backbone.queries.shape == (parameters, config.backbone.sizes.width)
+    if queries == "per_dof":
+        steps = inputs.embeds[0, layout.queries].unflatten(0, (4, 7))
+        assert torch.equal(steps[0], steps[3])
+        steps = taps[-1].intent[0].unflatten(0, (4, 7))
+        assert not torch.allclose(steps[0], steps[3], atol=1e-5)  # positions tell them apart
 
 
 # ---- policies ------------------------------------------------------------------------------------
@@ -383,7 +390,7 @@ def test_rotary_frequencies_stay_exact_in_bf16(backbone, config):
     [
         ("qwen3_vl", QWEN3_VL_2B, 2_127_532_032, 406_957_056, 1_720_574_976, 50_336_000),
         ("qwen3_vl", QWEN3_VL_4B, 4_437_815_808, 415_347_712, 4_022_468_096, 100_930_816),
-        ("qwen2_5_vl", QWEN2_5_VL_3B, 3_754_622_976, 668_684_288, 3_085_938_688, 77_077_504),
+        ("qwen2_5_vl", QWEN2_5_VL_3B, 3_754_622_976, 668_684_288, 3_085_938_688, 77_076_992),
     ],
 )
 def test_full_size_counts(kind, sizes, total, vision, language, layer):

@@ -321,11 +321,6 @@ def test_a_wrong_image_says_what_is_expected(config, backbone, image):
 
 
 # ---- what cannot be built ------------------------------------------------------------------------
-def test_full_size_backbones_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"backbone\.kind='qwen3_vl' is not available.*small"):
-        build(miniature("s2vla", backbone__kind="qwen3_vl"))
-
-
 def test_what_only_large_backbones_can_do_is_refused():
     with pytest.raises(ValueError, match=r"backbone\.extra='vggt'"):
         build(miniature("focusvla", backbone__extra="vggt"))

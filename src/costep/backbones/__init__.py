@@ -31,8 +31,8 @@ def build(config: PolicyConfig) -> Backbone:
             return PrismaticBackbone(config)
         case kind:
             raise ValueError(
-                f"backbone.kind={kind!r} is not available in this version; available: 'tiny'. "
-                "Use preset(name, size='tiny') or size='small'"
+                f"unknown backbone.kind={kind!r}; choose tiny, qwen3_vl, qwen2_5_vl, molmo or "
+                "prismatic"
             )
 
 

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,9 +42,9 @@ class Backbone(ABC, nn.Module):
         """
 
     @abstractmethod
-    def layer(self, index: int, hidden: Tensor, inputs: Inputs) -> Tap:
+    def layer(self, index: int, hidden: Tensor, inputs: Any) -> Tap:
         """Layer ``index`` (0-based) on hidden (B, N, D): ``inputs.embeds`` for the first one, the
-        ``hidden`` of the tap before for the others.
+        ``hidden`` of the tap before for the others.  inputs: what ``prepare`` returned.
         """
 
     def layers(self, inputs: Inputs) -> Iterator[Tap]:
