@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", default="tiny", choices=("tiny", "small"))
     parser.add_argument("--scenes", type=int, default=3000, help="demonstrations per task")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch-size", type=int, default=96, help="over all processes")
     parser.add_argument("--minutes", type=float, help="training time per preset at most")
     parser.add_argument("--episodes", type=int, default=25, help="evaluation episodes per task")

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = comparable(loaded.config.exit_layers, loaded.config.probe)
     family, c = arguments.family or exits.family, exits.c if arguments.c is None else arguments.c
     if arguments.mean_depth is not None:
-        c = solve_c(arguments.mean_depth, rows, DEPTH, family, min_layer=exits.min_layer).c
+        c = solve_c(arguments.mean_depth, rows, DEPTH.at(rows), family, min_layer=exits.min_layer).c
     calibration = calibrate(
         values, episode, rows, family=family, c=c, custom=exits.mass, min_layer=exits.min_layer,
         rule=exits.quantile, tasks=task, seed=arguments.seed,
