@@ -19,6 +19,7 @@ COMMANDS = {
     "calibrate": "fit early-exit thresholds on held-out episodes",
     "eval": "run a policy closed loop and record every episode",
     "inspect": "an HTML report of evaluation folders, or of one recorded episode",
+    "flops": "what a query costs: parameters, FLOPs and the least time on several devices",
     "doctor": "check this machine: rendering, decoders, LeRobot plug-in, versions",
 }
 

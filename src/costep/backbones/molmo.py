@@ -109,12 +109,16 @@ class MolmoBackbone(Backbone):
 
     def load_pretrained(self, source: str | Path, dtype: torch.dtype | None = None) -> None:
         """Weights and tokenizer of a released folder or hub id, strictly; see
-        :mod:`costep.backbones.weights.molmo`.
+        :mod:`costep.backbones.weights.molmo`.  Queries and what fences them keep their values.
         """
         from costep.backbones.weights import molmo, resolve
 
         folder = resolve(source)
         molmo.load(self, folder, dtype)
+        for name in molmo.OURS_ALONE:
+            own = getattr(self, name)
+            if own.is_meta:
+                setattr(self, name, nn.Parameter(torch.randn(own.shape, dtype=dtype) * 0.02))
         self.load_tokenizer(folder)
 
     def save_tokenizer(self, folder: Path) -> None:

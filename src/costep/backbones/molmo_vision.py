@@ -92,9 +92,10 @@ class MolmoVision(nn.Module):
         The released preprocessing has no mask for the last of several crops, and its stand-in, -1,
         counts as partly margin; the weights were trained with it, so the tile keeps it.
         """
-        kinds = torch.stack([real == 0, (real > 0) & (real < 1)], -1)
-        known = kinds.to(self.margin.dtype) @ self.margin
-        return [known, self.margin[1].expand_as(known)][: self.crops]
+        whole, part = self.margin
+        outside, border = real == 0, (real > 0) & (real < 1)
+        known = outside[..., None] * whole + border[..., None] * part
+        return [known, part.expand_as(known)][: self.crops]
 
 
 class ClipTower(nn.Module):

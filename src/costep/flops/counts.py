@@ -1,9 +1,7 @@
 """FLOP counts from shapes alone: two per multiply-add, full unmasked attention, no logits, batch 1.
 
 Generic counts (a transformer layer, a vision tower, a step head's layer, the cost of leaving at
-each exit) and, built from them, the cost table of A1 (table 3), met within 0.05 %.  The paper's
-totals are those of five crops and 680 tokens, not of its stated 352, and its expert step is printed
-ten times too low.
+each exit) and, built from them, the parts of A1 (:mod:`costep.flops.a1` has its table).
 """
 
 from __future__ import annotations
@@ -98,18 +96,6 @@ def exit_costs(
     return tuple(costs)
 
 
-def counted(run: Callable[[], object]) -> int:
-    """What torch counts while ``run()`` runs: the FLOPs of any policy, whatever its parts.
-
-    For the cost of each exit, run a query forced to leave there.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
-
-
 @dataclass(frozen=True)
 class Savings:
     """One run, two accountings, each a fraction saved.
@@ -137,14 +123,16 @@ CLIP_L = TransformerLayer(width=1024, ffn=4096, heads=16, kv_heads=16, gated=Fal
 A1_EXPERT = TransformerLayer(width=1024, ffn=2048, heads=8, kv_heads=4)
 
 
-def molmo_crop() -> int:
-    """One 336-pixel crop: 23 CLIP layers, attention pooling of 2x2 windows (576 -> 144), SwiGLU
-    projector.
+def molmo_crop(layers: int = 23) -> int:
+    """One 336-pixel crop: CLIP layers, attention pooling of 2x2 windows (576 -> 144), SwiGLU
+    projector.  The paper counts all 23 layers; nothing reads the last one, and ours does not run.
     """
     pooled = mlp(2 * 576, 2048, 1024) + mlp(144, 2048, 1024, 1024) + 4 * 144 * 4 * 1024
     projector = mlp(2 * 144, 1024, 18_944) + mlp(144, 18_944, 3584)
     return (
-        vision_tower(CLIP_L, 23, patches=576, patch_values=3 * 14**2, prefix=1) + pooled + projector
+        vision_tower(CLIP_L, layers, patches=576, patch_values=3 * 14**2, prefix=1)
+        + pooled
+        + projector
     )
 
 
