@@ -23,8 +23,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table.  episodes: behind each number of the paper.  against: the row to compare with,
-    pairwise.  recipe: its training row at full size.
+    """One table.  episodes: behind each number of the paper, 500 per suite where it prints none.
+    against: the row to compare with, pairwise.  recipe: its training row at full size.
     """
 
     title: str

@@ -8,6 +8,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "runs"))
 
+import paper_page
 import paper_table
 from published import TABLES, Row
 
@@ -98,13 +99,13 @@ def test_the_report_puts_both_numbers_side_by_side():
     table = TABLES["s2_3"]
     summary = {"success": 0.5, "interval": [0.4, 0.6], "episodes": 100}
     pair = {"difference": 0.1, "interval": [-0.05, 0.25], "mcnemar_p": 0.3}
-    page = paper_table.report(table, {"Gate@1": {"eval": summary, "comparison": pair}}, "tiny")
+    page = paper_page.report(table, {"Gate@1": {"eval": summary, "comparison": pair}}, "tiny")
     row = next(line for line in page.splitlines() if line.startswith("| Gate@1 "))
     assert row == (
         "| Gate@1 | 94.2 [91.8, 95.9] | 50.0 [40.0, 60.0], n = 100 | +10.0 [-5.0, +25.0], p = 0.3 |"
     )
     assert "| Gate@6 | 96.0 [93.9, 97.4] | not run |  |" in page
-    drawn = paper_table.report(TABLES["focus_fig4"], {}, "tiny")
+    drawn = paper_page.report(TABLES["focus_fig4"], {}, "tiny")
     assert "only drawn" in drawn
 
 
@@ -140,7 +141,7 @@ def test_an_unknown_row_names_the_rows():
 
 
 def test_rows_of_an_earlier_run_stay_in_the_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paper_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(paper_page, "RESULTS", tmp_path)
     rates = {"Gate@1": 0.25, "Gate@6": 0.5}
 
     def run(table, row, arguments):
