@@ -1,4 +1,4 @@
-"""The page of a paper's table: its numbers beside ours, with intervals, kept in ``docs/results``."""
+"""The page of a table: the paper's numbers beside ours, with intervals, in ``docs/results``."""
 
 from __future__ import annotations
 
