@@ -45,7 +45,7 @@ class Streams(nn.Module):
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.heads, self.rope, d = head.heads, head.rope, head.width
-        # released bf16 heads rounded their angles too: at patch 200 that is half a radian
+        # released bf16 heads rounded their angles too: by 0.4 rad at patch 200, 2 at patch 511
         self.angle_dtype = torch.bfloat16 if head.dtype == "bf16" else torch.float32
         names = ("act", "ite", "vis")
         per_branch = head.q == "per_branch"

@@ -2,8 +2,7 @@
 (``upstream_compat``).
 
 The parts are the tower's own: one joint softmax, tanh(g) on the vision logits, the inner skip with
-ReLU last, no chunk embedding, and for Pro the rotary imitation (``rope = upstream``).  What is added
-here:
+ReLU last, no chunk embedding, and for Pro the rotary imitation (``rope = upstream``).  Added here:
 
 - both taps begin one position early: the token before the patches stands in for the last patch,
   the last prompt token for the last query;
@@ -65,15 +64,15 @@ class ReleasedTower(Tower):
         return super().step(state, tap, beliefs)
 
     def _stem(self, batch: int) -> Tensor:
-        weight = self.stem[1].weight
-        start = weight.new_zeros(self.config.chunk, weight.shape[1])
+        width = self.actions * self.features_width
+        start = torch.zeros(self.config.chunk, width, dtype=self._dtype, device=self._device())
         if self.training:
             start.normal_(0, NOISE)
         return self.stem(start.expand(batch, -1, -1))
 
     @property
     def _dtype(self) -> torch.dtype:
-        return self.stem[1].weight.dtype
+        return next(self.blocks.parameters()).dtype
 
 
 def shift(hidden: Tensor, layout: Layout) -> Tensor:
