@@ -201,6 +201,7 @@ def test_dry_run_prints_the_resolved_values(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "inferred  train.lr_head = 0.0002" in text
     assert "devices = 4 A100   (not applied)" in text
+    assert "optimizer = AdamW\n" in text
 
 
 def test_recipe_and_another_preset_are_refused(capsys):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from costep.config import PolicyConfig
     from costep.train.recipe import Recipe
 
+ALWAYS = {"optimizer": "AdamW", "decay": "cosine"}  # what ``costep train`` does anyway
 DEFAULTS = {"preset": "composed", "size": "tiny", "steps": 2000, "batch_size": 64, "accumulate": 1}
 
 
@@ -66,6 +67,7 @@ def plan(
 ) -> dict[str, Any]:
     """What would be trained, as plain data; also printed."""
     from costep.commands.progress import say
+    from costep.train.recipe import OPTIONS
 
     names = ("preset", "size", "steps", "batch_size", "accumulate", "weight_decay")
     run = {name: getattr(arguments, name) for name in names}
@@ -73,7 +75,8 @@ def plan(
     values = {}
     if recipe is not None:
         say(f"recipe {recipe.name}: {recipe.source}")
-        used = {*recipe.settings(config.size), "steps", "batch", "weight_decay"}
+        used = {*recipe.settings(config.size), *OPTIONS}
+        used |= {k for k, value in ALWAYS.items() if recipe.get(k) == value}
         for key, v in sorted(recipe.values.items(), key=lambda item: item[1].origin):
             note = "" if key in used else "   (not applied)"
             say(f"  {v.origin:9} {key} = {v.value}{note}")

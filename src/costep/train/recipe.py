@@ -69,6 +69,10 @@ class Recipe:
             raise KeyError(f"recipe {self.name!r} has no {key!r}; it has {', '.join(self.values)}")
         return self.values[key].value
 
+    def get(self, key: str) -> Any:
+        """The value of ``key``, None where the recipe does not say."""
+        return self.values[key].value if key in self.values else None
+
     def of(self, origin: Origin) -> dict[str, Any]:
         """Everything that comes from ``origin``."""
         return {k: v.value for k, v in self.values.items() if v.origin == origin}
