@@ -1,14 +1,16 @@
 """Parameter counts of the papers' heads at full size, on meta tensors."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from miniature import change
+from torch.utils.flop_counter import FlopCounterMode
 
 from costep import decoders, heads
 from costep.belief import BeliefEncoder
-from costep.presets import preset
+from costep.presets import focusvla, preset
 from costep.types import BackboneInfo
 
 PRISMATIC = BackboneInfo(24, 896, 2, 64, 1e6, 2176, 512, (16, 16))
@@ -49,6 +51,20 @@ def test_focusvla(fields, expected):
     assert total(change(preset("focusvla", "full"), **(BARE | fields)), PRISMATIC) == expected
 
 
+def test_two_arms_and_three_cameras():
+    """The dual-arm row: 14 dimensions, 384 of 768 patches kept (focusvla sections 2, 6)."""
+    config = focusvla(arms=2, cameras=3)
+    assert config.cameras == ("agent", "left_wrist", "right_wrist")
+    assert (config.action_dim, config.state_dim, config.chunk) == (14, 14, 16)
+    assert config.head.focus.count(768) == 384
+    views = replace(PRISMATIC, vision_tokens=768)
+    assert total(change(config, **BARE), views) == 244_699_406
+    assert focusvla(arms=1, cameras=2) == focusvla() == preset("focusvla", "full")
+    for arms, cameras in ((1, 3), (2, 4), (3, 2), (1, 0)):
+        with pytest.raises(ValueError, match=rf"arms={arms}, cameras={cameras}: expected"):
+            focusvla(arms=arms, cameras=cameras)
+
+
 def test_the_parts_of_focusvla():
     config = change(preset("focusvla", "full"), **BARE)
     head, readout = head_and_readout(config, PRISMATIC)
@@ -65,6 +81,8 @@ def test_vla_adapter_original_and_pro():
     assert total(original, PRISMATIC) == 102_129_695
     assert total(pro, PRISMATIC) == 179_286_047
     assert count(head_and_readout(original, PRISMATIC)[0].blocks[0]) == 4_020_353
+    block = count(head_and_readout(pro, PRISMATIC)[0].blocks[0])
+    assert block + 896 * 1792 + 1792 == 8_842_625  # with its dead FiLM; the file's: test_weights
     with_defaults = preset("vla_adapter", "full")
     assert total(with_defaults, PRISMATIC) == 180_104_991  # rulings 5: with chunk and proprio
     assert total(change(with_defaults, head__proprio_token=False), PRISMATIC) == 179_293_215
@@ -128,6 +146,14 @@ def test_a1_mlp_readout():
     assert count(readout) == 115_713_031
 
 
+def test_a1_mlp_costs_what_the_paper_says():
+    """1.850 GFLOP at eight steps of seven dimensions, counted by torch on the module itself."""
+    _, readout = head_and_readout(preset("a1_mlp", "full"), MOLMO)
+    with FlopCounterMode(display=False) as counter:
+        readout.out(torch.empty(1, 8, 25_088, device="meta"), 27)
+    assert counter.get_total_flops() / 1e9 == pytest.approx(1.850, abs=5e-4)
+
+
 def test_the_flow_expert():
     config = change(preset("a1_flow", "full"), state_dim=32, action_dim=32)
     head, readout = head_and_readout(config, MOLMO)
@@ -144,3 +170,17 @@ def test_a_readout_per_exit():
     own = change(shared, exits__readout="per_exit")
     assert total(norms, PRISMATIC) - total(shared, PRISMATIC) == 4 * 2 * 896
     assert total(own, PRISMATIC) - total(shared, PRISMATIC) == 4 * 8_071
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "heads.md"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [102_129_695, 179_286_047, 217_864_223, 239_060_871, 244_699_406, 151_117_831, 7_252_231,
+     115_713_031, 270_762_016, 938_127_882, 185_156_874, 240_523_786],
+)  # fmt: skip
+def test_the_page_lists_the_counts(number):
+    row = next(line for line in PAGE.read_text().splitlines() if f"{number:,}" in line)
+    if number in (938_127_882, 185_156_874, 240_523_786):
+        assert "inferred" in row  # S2-VLA prints no width
