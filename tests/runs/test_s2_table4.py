@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parents[2] / "runs"))
 
@@ -15,6 +16,7 @@ import table4_smoke as smoke4
 
 from costep.cli import parser
 from costep.commands.train import overridden
+from costep.policy import Policy
 from costep.presets import preset
 
 PAPER = """
@@ -73,6 +75,17 @@ def test_the_switches_lead_from_the_preset_to_the_row(row):
     assert wanted.backbone.kind == rows4.BACKBONES[row.backbone][1]
     assert wanted.backbone.sizes == rows4.BACKBONES[row.backbone][2]
     assert (wanted.backbone.train, wanted.train.lr_backbone) == ("full", 2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", rows4.ROWS, ids=lambda r: r.name)
+def test_the_full_policies_can_be_built(row):
+    """On the meta device: head and backbone fit, and the billions are the table's."""
+    pytest.importorskip("transformers")
+    with torch.device("meta"):
+        policy = Policy(rows4.config(row, "full"))
+    billions = sum(p.numel() for p in policy.backbone.parameters()) / 1e9
+    assert billions == pytest.approx({"2B": 2.13, "3B": 3.75, "4B": 4.44}[row.backbone], abs=0.01)
 
 
 def test_equal_policies_are_run_once():

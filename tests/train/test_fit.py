@@ -1,11 +1,14 @@
 """What is fitted before training: FAST's tokens come first, are kept, and come back."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
 from small_policy import Windows, make_contract, make_policy, small
 from test_checkpoint import observation
 
+from costep.commands import calibrate
 from costep.decoders.action_tokens import FILE
 from costep.train import checkpoint, manifest
 from costep.train.checkpoint import CheckpointError, load
@@ -91,3 +94,12 @@ def test_few_chunks_are_spread_over_all_windows():
     assert asked[0].tolist() == [0, 5, 10, 15]
     fit(make_policy(config).decoder, data)
     assert np.array_equal(asked[1], np.arange(16))
+
+
+@pytest.mark.parametrize("name", ["fast", "gr00t"])
+def test_heads_without_exits_have_nothing_to_calibrate(tmp_path, name):
+    policy = make_policy(small(name))
+    fit(policy.decoder, Windows(small(name)))
+    saved = checkpoint.save(tmp_path / "1", policy, make_contract())
+    with pytest.raises(ValueError, match=rf"head\.kind='{name}' .* no early exits to calibrate"):
+        calibrate.run(Namespace(checkpoint=saved))
