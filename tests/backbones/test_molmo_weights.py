@@ -14,10 +14,18 @@ from costep.backbones.molmo import MolmoBackbone
 from costep.backbones.weights import WeightsError
 from costep.backbones.weights.molmo import LOGITS, links, to_release
 
+CONFIG = {
+    "model_type": "molmo", "hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 512, "rope_theta": 1e6,
+    "layer_norm_eps": 1e-6, "layer_norm_type": "rms", "attention_layer_norm": False,
+    "norm_after": False, "qkv_bias": True,
+}  # fmt: skip
+
 
 def write(folder, tensors, shards=2):
-    """A release-style folder: shards and their index."""
+    """A release-style folder: shards, their index and the configuration."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     files = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
     where = {name: files[i % shards] for i, name in enumerate(sorted(tensors))}
     for file in files:
@@ -124,3 +132,16 @@ def test_the_markers_of_the_folders_tokenizer_are_used(release):
     assert other._column == [base]
     assert other._patch == [base + 1]
     assert other._first == [base + 4]
+
+
+def test_the_folders_configuration_must_be_ours(release):
+    backbone, tensors, folder = release
+    write(folder, tensors)
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"rope_theta": 1e4, "hidden_size": 64}))
+    with pytest.raises(WeightsError) as error:
+        backbone.load_pretrained(folder)
+    assert "rope_theta: expected 1000000.0, got 10000.0" in str(error.value)
+    assert "hidden_size: expected 32, got 64" in str(error.value)
+    (folder / "config.json").write_text(json.dumps({"model_type": "molmo2"}))
+    with pytest.raises(WeightsError, match=r"Molmo2.*came after 5\.5 \(installed: \d"):
+        backbone.load_pretrained(folder)

@@ -94,3 +94,16 @@ def test_a1s_table_is_printed_with_the_reason(capsys, monkeypatch):
     printed = capsys.readouterr().out
     for word in ("Table 3", "11,074.361", "11,503.300", "55.684", "4.931", "[1] the paper prints"):
         assert word in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "tokens", "gigaflops", "milliseconds"),
+    [("s2vla", 241, 1030, 1.65), ("focusvla", 616, 1284, 1.69), ("a1_flow", 352, 5511, 8.17)],
+)
+def test_the_limits_of_an_h200_with_two_cameras(name, tokens, gigaflops, milliseconds):
+    """Computed by hand before there was code, for so many tokens; vision, language, head."""
+    report = measure(preset(name, "full"))
+    assert report.tokens == pytest.approx(tokens, rel=0.03)
+    assert report.total.flops / GIGA == pytest.approx(gigaflops, rel=0.03)
+    assert report.total.limits["H200"] == pytest.approx(milliseconds, rel=0.08)

@@ -80,6 +80,7 @@ def shift(hidden: Tensor, layout: Layout) -> Tensor:
     before the queries, all queries but the last], (B, V + Q, D).
     """
     v, q = layout.vision, layout.queries
+    assert isinstance(v, slice)  # ``shifted`` refuses anything else
     row = torch.arange(len(hidden), device=hidden.device)
     prompt = hidden[row, _before(layout)][:, None]
     early = hidden[:, v.start - 1 : v.stop - 1]
@@ -89,9 +90,10 @@ def shift(hidden: Tensor, layout: Layout) -> Tensor:
 def shifted(layout: Layout) -> Layout:
     """The layout of what :func:`shift` returns; its first patch is the prompt's, camera -1."""
     v, q = layout.vision, layout.queries
-    if v.start == 0:
+    if not isinstance(v, slice) or v.start == 0:
         raise ValueError(
-            "upstream_compat reads the token before the patches, but layout.vision starts at 0; "
+            "upstream_compat reads the token before the patches, which must lie side by side; "
+            f"layout.vision is {v}; "
             "use a backbone whose sequence begins with a token, as backbone.kind='prismatic'"
         )
     patches, queries = v.stop - v.start, q.stop - q.start

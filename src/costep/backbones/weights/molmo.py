@@ -12,12 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from costep.backbones.weights.shards import Entry, WeightsError, load_into, read_shards
+from costep.backbones.weights.shards import (
+    Entry,
+    WeightsError,
+    load_into,
+    read_json,
+    read_shards,
+)
+from costep.config import BackboneSizes
 
 LOGITS = "model.transformer.ff_out.weight"
 OURS_ALONE = ("queries", "fence")  # A1's own; no release of Molmo has them
@@ -52,8 +61,41 @@ def load(module: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> N
     """Released weights into a Molmo backbone; raises :class:`WeightsError` with every missing,
     unexpected and mis-shaped name, and then nothing was written.
     """
+    check(read_json(folder / "config.json"), module.config.sizes)
     tensors = to_ours(read_shards(folder), module)
     load_into(module, tensors, dtype=dtype, allow_missing=OURS_ALONE)
+
+
+def check(found: Mapping[str, Any], sizes: BackboneSizes) -> None:
+    """Refuse another architecture or other sizes; a rotary base, for one, shows in no shape."""
+    if found.get("model_type") == "molmo2":
+        raise WeightsError(
+            "these are weights of Molmo2, another architecture. It needs transformers' Molmo2 "
+            f"classes, which came after 5.5 (installed: {version('transformers')}); "
+            "here, load Molmo-7B-D-0924"
+        )
+    wanted = {
+        "model_type": "molmo",
+        "hidden_size": sizes.width,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+        "intermediate_size": 2 * sizes.ffn,  # both halves
+        "vocab_size": sizes.vocabulary - ADDED_ROWS,
+        "rope_theta": sizes.rope_theta,
+        "layer_norm_eps": 1e-6,
+        "layer_norm_type": "rms",
+        "attention_layer_norm": False,
+        "norm_after": False,
+        "qkv_bias": True,
+    }
+    wrong = [f"{k}: expected {v!r}, got {found.get(k)!r}" for k, v in wanted.items()
+             if found.get(k) != v]  # fmt: skip
+    if wrong:
+        raise WeightsError(
+            f"config.json describes another model: {', '.join(wrong)}. Set backbone.sizes to the "
+            "sizes of these weights, or load Molmo-7B-D-0924"
+        )
 
 
 def to_ours(tensors: Mapping[str, Entry | Tensor], module: nn.Module) -> dict[str, Entry | Tensor]:
