@@ -93,6 +93,7 @@ class BackboneInfo:
     raw_width: int
     vision_tokens: int  # all cameras together
     grid: tuple[int, int]  # patches per camera, rows and columns
+    extra_width: int = 2048  # channels of ``Layout.extra_vision``, VGGT's unless told otherwise
 
 
 @dataclass(frozen=True)

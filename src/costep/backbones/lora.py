@@ -10,10 +10,9 @@ here the base weights are kept and put back, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from costep.config import Lora
@@ -29,6 +28,8 @@ def attach(
     unused: name prefixes that ``scope = useful`` leaves alone.  whole: prefixes of parts that are
     not wrapped in any scope, and of parameters that are trained in full.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     left = (*whole, *(unused if lora.scope == "useful" else ()))
     names = [
         n for n, m in module.named_modules() if isinstance(m, nn.Linear) and not under(n, left)
@@ -84,9 +85,9 @@ def under(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == p or name.startswith(p + ".") for p in prefixes)
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
+def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Adapted layers that own their weight; one that borrows it (tied logits) is left alone."""
-    stored = set(module.state_dict())
+    owned = [n.removesuffix(f"{BASE}.weight") for n in module.state_dict()]
     for name, layer in module.named_modules():
-        if isinstance(layer, LoraLinear) and f"{name}{BASE}.weight" in stored:
+        if hasattr(layer, "lora_A") and name in owned:
             yield name, layer

@@ -12,6 +12,7 @@ different lengths.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,9 +20,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from costep.backbones.base import Backbone, Inputs, query_rows
-from costep.backbones.lora import attach
+from costep.backbones.frames import gather_frames
+from costep.backbones.lora import attach, merged_state
 from costep.backbones.prismatic_language import Language, TiedHead, encode, stand_in_tokenizer
-from costep.backbones.prismatic_vision import TwoTowers, gather_frames, towers
+from costep.backbones.prismatic_vision import TwoTowers, towers
+from costep.backbones.vggt import Vggt
+from costep.backbones.weights import WeightsError, resolve
+from costep.backbones.weights import prismatic as weights
+from costep.backbones.weights import vggt as vggt_weights
 from costep.config import PolicyConfig
 from costep.nn.rope import angles
 from costep.types import BackboneInfo, Layout, Observation, Tap
@@ -52,12 +58,18 @@ class PrismaticBackbone(Backbone):
             if config.lora.scope == "all_linear":
                 self.language.lm_head = TiedHead(self.language.embed_tokens)
             attach(self, config.lora, unused=_unused(config), whole=NEW)
+        self.vggt = None
+        if config.backbone.extra == "vggt":  # after the adapters: it stays frozen in every regime
+            self.vggt = Vggt(sizes).requires_grad_(False)
+            self.info = replace(self.info, extra_width=self.vggt.width)
 
     # ---- one query -------------------------------------------------------------------------------
     def prepare(self, observation: Observation, extra: Tensor | None = None) -> Inputs:
         """extra: (B, P, D) tokens that follow the patches, where OFT has proprioception."""
         text, text_valid = self._read(observation)
-        raw = self._see(observation, text, text_valid)
+        frames = gather_frames(observation, self.cameras, self.config.sizes.pixels)
+        frames = frames.to(self.queries.device)
+        raw = self._see(frames, _mean(text, text_valid) if self.config.film else None)
         patches = self.projector(raw)
         queries = self._ask(observation.batch)
         more = [] if extra is None else [extra]
@@ -67,6 +79,8 @@ class PrismaticBackbone(Backbone):
         first = embeds.shape[1] - queries.shape[1] - text.shape[1] + 1
         valid[:, first : first + text.shape[1] - 1] = text_valid[:, 1:]
         layout = self._layout(valid, raw, patches)
+        if self.vggt is not None:
+            layout = replace(layout, extra_vision=self.vggt(frames))
         position = valid.cumsum(1) - 1  # padding takes no position, whatever its length
         angle = angles(position, self.info.head_dim, self.info.rope_theta)
         return Inputs(embeds, self._allowed(valid), angle, layout)
@@ -83,12 +97,13 @@ class PrismaticBackbone(Backbone):
         device = self.queries.device
         return self.language.embed_tokens(ids.to(device)), valid.to(device)
 
-    def _see(self, observation: Observation, text: Tensor, valid: Tensor) -> Tensor:
-        """All cameras as one batch -> (B, V, 2176), camera after camera."""
-        frames = gather_frames(observation, self.cameras, self.config.sizes.pixels)
-        frames = frames.to(self.queries.device)
-        said = _mean(text, valid).repeat_interleave(len(self.cameras), 0)
-        seen = self.vision(frames.flatten(0, 1), said if self.config.film else None)
+    def _see(self, frames: Tensor, said: Tensor | None) -> Tensor:
+        """frames (B, cameras, 3, P, P), said (B, D) for FiLM -> (B, V, 2176), camera after camera;
+        all cameras are one batch.
+        """
+        if said is not None:
+            said = said.repeat_interleave(len(self.cameras), 0)
+        seen = self.vision(frames.flatten(0, 1), said)
         return seen.unflatten(0, (-1, len(self.cameras))).flatten(1, 2)
 
     def _ask(self, batch: int) -> Tensor:
@@ -120,11 +135,50 @@ class PrismaticBackbone(Backbone):
         return allowed & causal
 
     # ---- files -----------------------------------------------------------------------------------
+    def load_pretrained(
+        self,
+        source: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        new_queries: bool = False,
+    ) -> None:
+        """Released VLA-Adapter weights (a folder or hub id) or Prismatic's own ``.pt`` file.
+
+        tokenizer: the folder of ``tokenizer.json`` where ``source`` has none, such as that of
+        Qwen2.5-0.5B.  dtype: of the loaded weights, None keeps this module's.  new_queries: start
+        with random action queries, which base Prismatic weights do not have.  Raises WeightsError,
+        listing every name that is missing, unexpected or of another shape.
+        """
+        source = source if str(source).endswith(weights.FILES) else resolve(source)
+        words = Path(source if tokenizer is None else tokenizer)
+        if not (words / "tokenizer.json").is_file():
+            raise WeightsError(
+                f"{words}: no tokenizer.json; pass tokenizer=FOLDER with that of Qwen2.5-0.5B"
+            )
+        known = self._fitting(words)
+        weights.load(self, source, dtype=dtype, new_queries=new_queries)
+        self.tokenizer = known
+
+    def export_pretrained(self, folder: Path, shard_bytes: int = 5 * 2**30) -> None:
+        """Write weights under VLA-Adapter's names, adapters merged, and the tokenizer."""
+        weights.export(merged_state(self), folder, shard_bytes)
+        self.save_tokenizer(folder)
+
+    def load_vggt(self, source: str | Path, dtype: torch.dtype | None = None) -> None:
+        """VGGT's released weights, a folder or hub id.  Untested with real weights."""
+        if self.vggt is None:
+            raise ValueError("this policy has no VGGT; build it with backbone.extra='vggt'")
+        vggt_weights.load(self.vggt, source, dtype=dtype)
+
     def save_tokenizer(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(str(folder / "tokenizer.json"))
 
     def load_tokenizer(self, folder: Path) -> None:
+        self.tokenizer = self._fitting(folder)
+
+    def _fitting(self, folder: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         words, rows = tokenizer.get_vocab_size(), self.config.sizes.vocabulary
         if words > rows:
@@ -132,7 +186,7 @@ class PrismaticBackbone(Backbone):
                 f"{folder / 'tokenizer.json'} has {words} words, the embedding {rows} rows; "
                 "load the tokenizer of these weights or raise backbone.sizes.vocabulary"
             )
-        self.tokenizer = tokenizer
+        return tokenizer
 
 
 def projector(vision: int, width: int) -> nn.Sequential:

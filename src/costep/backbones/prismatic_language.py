@@ -10,6 +10,8 @@ that the last word of every prompt stands directly before the action queries.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
@@ -71,7 +73,8 @@ class TiedHead(nn.Linear):
     """Logits with the embedding's own weight: neither counted, stored nor loaded a second time."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
-        super().__init__(*reversed(embedding.weight.shape), bias=False, device="meta")
+        words, width = embedding.weight.shape
+        super().__init__(width, words, bias=False, device="meta")
         self.weight = embedding.weight
 
     def _save_to_state_dict(self, *_: object) -> None: ...
@@ -81,13 +84,20 @@ class TiedHead(nn.Linear):
 
 def qwen2_config(sizes: BackboneSizes) -> Qwen2Config:
     """Qwen2.5-0.5B where ``sizes`` are the defaults."""
-    return Qwen2Config(
-        vocab_size=sizes.vocabulary, hidden_size=sizes.width, intermediate_size=sizes.ffn,
-        num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.kv_heads, max_position_embeddings=32_768, rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
-        tie_word_embeddings=True, use_sliding_window=False, attn_implementation="sdpa",
-    )  # fmt: skip
+    numbers: dict[str, Any] = {
+        "vocab_size": sizes.vocabulary,
+        "hidden_size": sizes.width,
+        "intermediate_size": sizes.ffn,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+        "max_position_embeddings": 32_768,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+    }
+    return Qwen2Config(**numbers, attn_implementation="sdpa")
 
 
 # ---- words ---------------------------------------------------------------------------------------

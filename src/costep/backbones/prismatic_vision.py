@@ -10,17 +10,15 @@ between attention and MLP, as in OpenVLA-OFT+.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from costep.config import BackboneSizes
 from costep.nn.film import Film
-from costep.types import Observation
 
 Triple = tuple[float, float, float]
 
@@ -68,7 +66,7 @@ class TwoTowers(nn.Module):
 
     def forward(self, frames: Tensor, said: Tensor | None = None) -> Tensor:
         """said: (N, D) the instruction for FiLM, None without."""
-        films = [None, None] if said is None else self.films
+        films: Any = [None, None] if said is None else self.films
         seen = [
             features(vit, normalise(frames, tower), film, said)
             for vit, tower, film in zip((self.dino, self.siglip), self.specs, films, strict=True)
@@ -76,14 +74,14 @@ class TwoTowers(nn.Module):
         return torch.cat(seen, -1)
 
 
-def create(tower: Tower, sizes: BackboneSizes) -> nn.Module:
+def create(tower: Tower, sizes: BackboneSizes) -> Any:
     return timm.create_model(
         tower.name, pretrained=False, num_classes=0, img_size=sizes.pixels,
         patch_size=sizes.patch, embed_dim=tower.width, depth=tower.layers, num_heads=tower.heads,
     )  # fmt: skip
 
 
-def features(vit: nn.Module, pixels: Tensor, films: nn.ModuleList | None, said: Tensor | None):
+def features(vit: Any, pixels: Tensor, films: Any, said: Tensor | None) -> Tensor:
     """The second-to-last block's patches (N, patches, width); nothing after it is computed."""
     x = vit.patch_embed(pixels.to(vit.patch_embed.proj.weight.dtype))
     x = vit.norm_pre(vit._pos_embed(x))
@@ -106,35 +104,6 @@ def normalise(frames: Tensor, tower: Tower) -> Tensor:
         ],
         1,
     )
-
-
-def gather_frames(observation: Observation, cameras: Sequence[str], side: int) -> Tensor:
-    """Every camera's frames at the towers' size, (B, cameras, 3, side, side) uint8."""
-    return torch.stack([fit(_frames(observation, name), side) for name in cameras], 1)
-
-
-def fit(frames: Tensor, side: int) -> Tensor:
-    """Plain bicubic resize with antialiasing, no letterbox, back to whole levels: what PIL does."""
-    if frames.shape[-2:] == (side, side):
-        return frames
-    resized = F.interpolate(frames.float(), (side, side), mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8)
-
-
-def _frames(observation: Observation, name: str) -> Tensor:
-    if name not in observation.images:
-        raise KeyError(
-            f"camera {name!r} is missing: the observation has {list(observation.images)}. "
-            "Rename the cameras, or build the policy with cameras="
-            f"{tuple(observation.images)}"
-        )
-    image = observation.images[name]
-    if image.dtype != torch.uint8 or image.dim() != 4 or image.shape[1] != 3:
-        raise ValueError(
-            f"camera {name!r}: expected uint8 (B, 3, H, W), got {image.dtype} "
-            f"{tuple(image.shape)}; hand over frames as they come from the camera"
-        )
-    return image
 
 
 def _films(tower: Tower, condition: int) -> nn.ModuleList:

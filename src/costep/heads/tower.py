@@ -223,7 +223,7 @@ def _adapters(head: HeadConfig, info: BackboneInfo) -> dict[str, nn.Module]:
         same = info.width == head.width
         table["projected"] = nn.Identity() if same else nn.Linear(info.width, head.width)
     if "vggt" in used:
-        table["extra"] = nn.Linear(2048, head.width)
+        table["extra"] = nn.Linear(info.extra_width, head.width)
     return table
 
 
