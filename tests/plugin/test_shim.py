@@ -36,11 +36,11 @@ def test_lerobot_finds_it_and_importing_it_is_light():
     code = f"""
 import sys
 from lerobot.utils.import_utils import register_third_party_plugins
-before = set(sys.modules)
-register_third_party_plugins()
-assert "{NAME}" in sys.modules, "not discovered"
 from lerobot.configs import PreTrainedConfig
 from lerobot.envs.configs import EnvConfig
+before = set(sys.modules)  # LeRobot's own share
+register_third_party_plugins()
+assert "{NAME}" in sys.modules, "not discovered"
 assert "costep" in PreTrainedConfig.get_known_choices()
 assert "costep_desk" in EnvConfig.get_known_choices()
 heavy = [m for m in {HEAVY} if m in sys.modules and m not in before]
