@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", type=Path, default=BASE, help="the policy to fine-tune")
     parser.add_argument("--task", default=TASK, help="desk task to learn")
     parser.add_argument("--demonstrations", type=int, default=120)
-    parser.add_argument("--steps", type=int, default=800, help="fine-tuning steps")
+    parser.add_argument("--steps", type=int, default=500, help="fine-tuning steps")
     parser.add_argument("--episodes", type=int, default=40, help="evaluation episodes per run")
     parser.add_argument(
         "--mean-depth",
