@@ -452,3 +452,29 @@ def test_wrong_observations_say_so(backbone, config):
         backbone.prepare(replace(seen, instruction=("pick <|image_pad|>", "open")))
     with pytest.raises(ValueError, match=r"tokens; expected 1 to 60"):
         backbone.prepare(replace(seen, instruction=("pick up the cube " * 20, "open")))
+
+
+# ---- once at full size ---------------------------------------------------------------------------
+@pytest.mark.slow
+@torch.no_grad()
+def test_one_full_size_forward():
+    """Qwen3-VL-2B in bf16 with random weights: 4.3 GB of memory."""
+    config = preset("s2vla", "full")
+    with torch.device("meta"):
+        backbone = build(config).to(torch.bfloat16)
+    backbone.to_empty(device="cpu").eval()
+    for name, p in backbone.named_parameters():
+        p.fill_(1) if "norm" in name and p.dim() == 1 else p.uniform_(-0.02, 0.02)
+    backbone._renew_rotary()
+    inputs, count = backbone.prepare(observe(config, rows=1)), 0
+    layout, n = inputs.layout, inputs.embeds.shape[1]
+    assert layout.raw_vision.shape == (1, 128, 4 * 1024)
+    assert layout.projected_vision.shape == (1, 128, 2048)
+    for count, tap in enumerate(backbone.layers(inputs), 1):  # noqa: B007
+        assert tap.hidden.shape == (1, n, 2048)
+        assert (tap.vision.shape, tap.intent.shape) == ((1, 128, 2048), (1, 64, 2048))
+        assert tap.kv[0].shape == tap.kv[1].shape == (1, 8, n, 128)
+        assert tap.hidden.dtype == torch.bfloat16
+        assert tap.hidden.isfinite().all()
+    assert count == 28
+    assert tap.final_norm(tap.hidden).isfinite().all()
