@@ -24,7 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--base", type=Path, default=BASE, help="the policy to fine-tune")
     parser.add_argument("--task", default=TASK, help="desk task to learn")
-    parser.add_argument("--demonstrations", type=int, default=120)
+    parser.add_argument(
+        "--demonstrations", type=int, default=280, help="one half teaches, the other calibrates"
+    )
     parser.add_argument("--steps", type=int, default=500, help="fine-tuning steps")
     parser.add_argument("--episodes", type=int, default=40, help="evaluation episodes per run")
     parser.add_argument(
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "--batch-size",
         64,
     ]
-    tuning += ["--set", *FINE_TUNING, "--heldout", 0.2, "--ema", 0.99]
+    tuning += ["--set", *FINE_TUNING, "--heldout", 0.5, "--ema", 0.99]
     stages("training", "train", [dataset, *tuning], arguments)
     stages(
         "calibration",
@@ -135,7 +137,8 @@ def write_page(out: Path, arguments: argparse.Namespace, stages: Stages) -> Path
         runs,
         title="A policy learns a new task, and decides how deep to think",
         lead=f"{arguments.demonstrations} scripted demonstrations of the desk task "
-        f"“{arguments.task}”, {arguments.steps} steps of fine-tuning a base policy that never saw "
+        f"“{arguments.task}” (half of them to learn from, half to calibrate the exits), "
+        f"{arguments.steps} steps of fine-tuning a base policy that never saw "
         "this task, on this machine.",
         config=read_config(out / "train" / "checkpoints" / "last" / "pretrained_model").to_dict(),
         stages=[Stage(title, seconds) for title, seconds in stages.seconds.items()],
