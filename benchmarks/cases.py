@@ -46,14 +46,18 @@ class Case:
     def make(cls, name: str, size: Any, device: torch.device, dtype: str, seed: int) -> Case:
         torch.manual_seed(seed)
         policy = Policy(preset(name, size))
+        chunks = torch.rand(256, policy.config.chunk, policy.config.action_dim) * 2 - 1
+        policy.decoder.fit(chunks, torch.ones(chunks.shape[:2], dtype=torch.bool))  # FAST's tokens
         hosted = Hosted(policy, device, dtype)
         observations = [observation(policy, seed * 1000 + i) for i in range(OBSERVATIONS)]
         belief = remembered(policy)
         compared = Identity.of(policy.config, checkpoint="", normaliser="", dtype=dtype, gripper=6)
         rules: dict[str, ExitRule | None] = {FULL: None}
-        for layer in policy.config.exit_layers:
+        exits = () if policy.config.head.last_only else policy.config.exit_layers
+        for layer in exits:
             rules[forced(layer)] = ExitRule.forced(compared.layers, layer, **terms(compared))
-        rules[ADAPTIVE] = adaptive(hosted, compared, observations, belief)
+        if exits:
+            rules[ADAPTIVE] = adaptive(hosted, compared, observations, belief)
         return cls(name, size, hosted, observations, belief, rules)
 
     @property

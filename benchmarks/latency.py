@@ -67,7 +67,8 @@ def measure(arguments: argparse.Namespace, dtype: str) -> dict[str, Any]:
             case = Case.make(name, size, device, dtype, arguments.seed)
             timed = interleaved(case.calls(), rounds, warmup)
             rows += latencies(case, timed, arguments.tflops, arguments.terabytes)
-            exits += proportionality(case, timed)
+            if not case.hosted.config.head.last_only:
+                exits += proportionality(case, timed)
             print(f"{name} {size} {dtype}: p50 {timed[FULL].percentiles()['p50']} ms", flush=True)
     facts = finished(facts, on_cpu=device.type == "cpu")
     return {"setting": facts, "rows": rows, "proportionality": exits}
