@@ -139,8 +139,8 @@ def table(rows: list[dict]) -> str:
         "a new head, and trains",
         "on scripted demonstrations of all eight tasks; evaluated closed loop from equal initial "
         "states (seeds 0, 1, ...).",
-        "Intervals: Wilson, 95 %. Milliseconds are those of the evaluation, whatever else the machine "
-        "was doing; see `latency_cpu.md` for a quiet one.",
+        "Intervals: Wilson, 95 %. Milliseconds are those of the evaluation, whatever else the "
+        "machine was doing; see `latency_cpu.md` for a quiet one.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),

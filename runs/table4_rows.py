@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from costep.config import PolicyConfig
-from costep.presets import QWEN2_5_VL_3B, QWEN3_VL_2B, QWEN3_VL_4B, preset
+from costep.config.sizes import QWEN2_5_VL_3B, QWEN3_VL_2B, QWEN3_VL_4B
+from costep.presets import preset
 
 OUT = Path("outputs/runs/s2_table4")
 EPISODES = 500  # behind each number of the paper

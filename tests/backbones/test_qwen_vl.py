@@ -10,8 +10,9 @@ from miniature import change, miniature, observe, pick
 from costep.backbones import build
 from costep.backbones.qwen_pixels import cut
 from costep.config import BackboneSizes
+from costep.config.sizes import QWEN2_5_VL_3B, QWEN3_VL_2B, QWEN3_VL_4B
 from costep.policy import Policy
-from costep.presets import QWEN2_5_VL_3B, QWEN3_VL_2B, QWEN3_VL_4B, preset
+from costep.presets import preset
 
 SIZES = {
     "qwen3_vl": BackboneSizes(

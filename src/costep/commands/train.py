@@ -63,7 +63,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from costep.data.augment import Augment
     from costep.data.windows import WindowDataset
     from costep.train.loop import train
-    from costep.train.options import TrainOptions
 
     recipe = recipes.settle(arguments)
     if arguments.dry_run:
@@ -79,20 +78,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments, cache.contract_of(tasks) if tasks else cache.contract(), recipe
     )
     dataset = WindowDataset(cache, contract, history=policy.config.history, tasks=tasks)
-    options = TrainOptions(
-        out_dir=out,
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        accumulate=arguments.accumulate,
-        minutes=arguments.minutes,
-        precision=arguments.precision,
-        checkpoint_every=arguments.checkpoint_every,
-        ema=arguments.ema,
-        wandb=arguments.wandb,
-        weight_decay=arguments.weight_decay,
-        resume=(out / "checkpoints" / "last").exists(),
-    )
+    options = _options(arguments, out)
     with bar(f"training {policy.config.preset} ({policy.config.size})") as line:
         result = train(
             policy,
@@ -119,6 +105,25 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "samples_per_second": result.samples_per_second,
         "precision": result.precision,
     }
+
+
+def _options(arguments: argparse.Namespace, out: Path):
+    from costep.train.options import TrainOptions
+
+    return TrainOptions(
+        out_dir=out,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        accumulate=arguments.accumulate,
+        minutes=arguments.minutes,
+        precision=arguments.precision,
+        checkpoint_every=arguments.checkpoint_every,
+        ema=arguments.ema,
+        wandb=arguments.wandb,
+        weight_decay=arguments.weight_decay,
+        resume=(out / "checkpoints" / "last").exists(),
+    )
 
 
 def open_cache(data: Path, pixels: int, heldout: float | None):
