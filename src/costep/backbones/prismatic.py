@@ -32,7 +32,7 @@ from costep.config import PolicyConfig
 from costep.nn.rope import angles
 from costep.types import BackboneInfo, Layout, Observation, Tap
 
-NEW = ("queries", "vision.films")  # parts that no released backbone has; LoRA trains them in full
+NEW = ("queries", "vision.films")  # not in Prismatic itself: LoRA trains them in full
 
 
 class PrismaticBackbone(Backbone):

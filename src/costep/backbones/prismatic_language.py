@@ -96,8 +96,9 @@ def qwen2_config(sizes: BackboneSizes) -> Qwen2Config:
         "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
         "tie_word_embeddings": True,
         "use_sliding_window": False,
+        "attn_implementation": "sdpa",
     }
-    return Qwen2Config(**numbers, attn_implementation="sdpa")
+    return Qwen2Config(**numbers)
 
 
 # ---- words ---------------------------------------------------------------------------------------
