@@ -16,7 +16,12 @@ def gather_frames(observation: Observation, cameras: Sequence[str], side: int) -
 
     Raises KeyError for a missing camera, ValueError for anything but uint8 (B, 3, H, W).
     """
-    return torch.stack([fit(_frames(observation, name, cameras), side) for name in cameras], 1)
+    return torch.stack([fit(image, side) for image in raw_frames(observation, cameras)], 1)
+
+
+def raw_frames(observation: Observation, cameras: Sequence[str]) -> list[Tensor]:
+    """The same, each of the size that its camera delivers: uint8 (B, 3, H, W)."""
+    return [_frames(observation, name, cameras) for name in cameras]
 
 
 def fit(frames: Tensor, side: int) -> Tensor:

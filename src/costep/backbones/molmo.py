@@ -26,7 +26,8 @@ from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm
 
 from costep.backbones.base import Backbone, Inputs, query_rows
-from costep.backbones.molmo_vision import MolmoVision, MolmoVisionSizes, frames
+from costep.backbones.frames import raw_frames
+from costep.backbones.molmo_vision import MolmoVision, MolmoVisionSizes
 from costep.backbones.words import build_tokenizer, encode
 from costep.config import BackboneSizes, PolicyConfig
 from costep.nn.rope import angles
@@ -71,7 +72,7 @@ class MolmoBackbone(Backbone):
         nn.init.normal_(self.words.weight, std=0.02)
 
     def prepare(self, observation: Observation, extra: Tensor | None = None) -> MolmoInputs:
-        raw, projected = self.vision(frames(observation, self.cameras))
+        raw, projected = self.vision(raw_frames(observation, self.cameras))
         pictures, slots = self._place(projected)
         text, text_valid = self._read(observation)
         tail = self._ask(observation.batch)

@@ -24,7 +24,6 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from costep.config import BackboneSizes
 from costep.nn.attention import attend, split_heads
-from costep.types import Observation
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -167,25 +166,6 @@ class GatedProjector(nn.Module):
 
 
 # ---- from a frame to what CLIP sees --------------------------------------------------------------
-def frames(observation: Observation, cameras: tuple[str, ...]) -> list[Tensor]:
-    """The images of ``cameras``, in order; a missing camera or other pixels than uint8 raise."""
-    missing = [name for name in cameras if name not in observation.images]
-    if missing:
-        raise KeyError(
-            f"camera {missing[0]!r} is missing: the policy was built for {list(cameras)}, the "
-            f"observation has {list(observation.images)}. Rename the cameras, or build the policy "
-            f"with cameras={tuple(observation.images)}"
-        )
-    images = [observation.images[name] for name in cameras]
-    for name, image in zip(cameras, images):
-        if image.dtype != torch.uint8 or image.dim() != 4 or image.shape[1] != 3:
-            raise ValueError(
-                f"camera {name!r}: expected uint8 (B, 3, H, W), got {image.dtype} "
-                f"{tuple(image.shape)}; pass frames as the camera delivers them"
-            )
-    return images
-
-
 def fitted(height: int, width: int, side: int) -> tuple[int, int]:
     """The size at which a frame fits into ``side`` x ``side``; in fp32, as Molmo was trained (a 480
     x 640 frame becomes 251 rows high, not 252).
